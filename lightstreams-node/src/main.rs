@@ -1,1 +1,3 @@
+//! The `lightstreams` command.
+
 fn main() {}

@@ -1,0 +1,1 @@
+//! The seams of the libraries, filled by this node.

@@ -1,0 +1,1 @@
+//! Client of a running node's private API.

@@ -1,0 +1,1 @@
+//! The private API and the RPC listener.

@@ -1,0 +1,1 @@
+//! The node's identity and the passwords that unlock it.

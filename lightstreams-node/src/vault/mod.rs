@@ -1,0 +1,1 @@
+//! Manifests, key release, receipts, kept headers and the content index of the block gate.
