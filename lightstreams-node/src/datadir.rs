@@ -130,7 +130,10 @@ impl DataDir {
         if len > SOCKET_PATH_MAX {
             return Err(NodeError::usage(
                 "data_dir_path_too_long",
-                format!("a socket path may have {SOCKET_PATH_MAX} bytes, {} has {len}", self.socket().display()),
+                format!(
+                    "a socket path may have {SOCKET_PATH_MAX} bytes, {} has {len}",
+                    self.socket().display()
+                ),
             )
             .hint("use a data directory with a shorter path"));
         }
@@ -163,8 +166,11 @@ impl DataDir {
                     Ok(pid) => format!("process {pid}"),
                     Err(_) => "another process".into(),
                 };
-                Err(NodeError::new("data_dir_locked", format!("{who} already runs on {}", self.root.display()))
-                    .hint("stop it first, or choose another directory with --data"))
+                Err(NodeError::new(
+                    "data_dir_locked",
+                    format!("{who} already runs on {}", self.root.display()),
+                )
+                .hint("stop it first, or choose another directory with --data"))
             }
             Err(TryLockError::Error(e)) => Err(io_error("lock", &path, e)),
         }
@@ -232,7 +238,10 @@ pub fn read_text_bounded(path: &Path, len_max: u64) -> Result<String> {
     let mut text = String::new();
     File::open(path).map_err(wrong)?.take(len_max + 1).read_to_string(&mut text).map_err(wrong)?;
     if text.len() as u64 > len_max {
-        return Err(NodeError::new("file_too_long", format!("{} is longer than {len_max} bytes", path.display())));
+        return Err(NodeError::new(
+            "file_too_long",
+            format!("{} is longer than {len_max} bytes", path.display()),
+        ));
     }
     Ok(text)
 }

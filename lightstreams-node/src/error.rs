@@ -135,7 +135,9 @@ impl std::error::Error for NodeError {}
 pub fn io_error(doing: &str, path: &std::path::Path, error: std::io::Error) -> NodeError {
     use std::io::ErrorKind as K;
     let (code, hint) = match error.kind() {
-        K::StorageFull | K::QuotaExceeded => ("disk_full", Some("free some space on this disk, then start again")),
+        K::StorageFull | K::QuotaExceeded => {
+            ("disk_full", Some("free some space on this disk, then start again"))
+        }
         K::PermissionDenied => ("permission_denied", Some("check who owns the path and its mode")),
         K::ReadOnlyFilesystem => ("read_only", Some("choose a directory on a writable file system")),
         K::NotFound => ("missing_file", None),

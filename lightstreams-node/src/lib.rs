@@ -17,7 +17,7 @@
 //! # Ok::<(), lightstreams_node::error::NodeError>(())
 //! ```
 //!
-//! **Promises.** What a node acknowledged survives `kill -9`. Plaintext, passwords and account keys never reach a node: the
+//! **Promises.** What a node acknowledged survives `kill -9`. A reader's keys and plaintext never reach a node: the
 //! verbs encrypt, decrypt and sign in their own process. A refusal is typed and signed. Every listener binds loopback
 //! unless the configuration says otherwise.
 //!
