@@ -1,0 +1,245 @@
+//! The storage seam: named tables of ordered keys, and batches that are written whole or not at all.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{PoisonError, RwLock},
+};
+
+#[cfg(any())]
+mod fjall;
+#[cfg(any())]
+mod rocks;
+
+#[cfg(any())]
+pub use self::fjall::FjallKv;
+#[cfg(any())]
+pub use self::rocks::RocksKv;
+
+/// A table of the chain's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Table {
+    /// Name to value: schema version, genesis, head, final block.
+    Meta,
+    /// Number and hash to total difficulty and header.
+    Headers,
+    /// Hash to number.
+    Numbers,
+    /// Number to the hash of the canonical block.
+    Canon,
+    /// Number and hash to body.
+    Bodies,
+    /// Number and hash to the senders of the transactions.
+    Senders,
+    /// Number and hash to receipts.
+    Receipts,
+    /// Transaction hash to number and index in the canonical chain.
+    Transactions,
+    /// Keccak of an address to its account.
+    Accounts,
+    /// Keccak of an address and keccak of a slot to the value of the slot.
+    Slots,
+    /// Code hash to code.
+    Code,
+    /// Path to node of the account trie.
+    AccountTrie,
+    /// Keccak of an address and path to node of its storage trie.
+    StorageTrie,
+    /// Number to what the block changed, with the values before.
+    Changes,
+    /// Keccak of an address and number to the account before that block.
+    AccountHistory,
+    /// Keccak of an address, keccak of a slot and number to the value before that block.
+    SlotHistory,
+    /// Address or topic and number, for every canonical block with such a log.
+    LogIndex,
+    /// Records of the engine.
+    Engine,
+}
+
+impl Table {
+    /// All tables, in the order of their numbers.
+    pub const ALL: [Self; 18] = [
+        Self::Meta,
+        Self::Headers,
+        Self::Numbers,
+        Self::Canon,
+        Self::Bodies,
+        Self::Senders,
+        Self::Receipts,
+        Self::Transactions,
+        Self::Accounts,
+        Self::Slots,
+        Self::Code,
+        Self::AccountTrie,
+        Self::StorageTrie,
+        Self::Changes,
+        Self::AccountHistory,
+        Self::SlotHistory,
+        Self::LogIndex,
+        Self::Engine,
+    ];
+
+    /// The name under which a database keeps the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Headers => "headers",
+            Self::Numbers => "numbers",
+            Self::Canon => "canon",
+            Self::Bodies => "bodies",
+            Self::Senders => "senders",
+            Self::Receipts => "receipts",
+            Self::Transactions => "transactions",
+            Self::Accounts => "accounts",
+            Self::Slots => "slots",
+            Self::Code => "code",
+            Self::AccountTrie => "account_trie",
+            Self::StorageTrie => "storage_trie",
+            Self::Changes => "changes",
+            Self::AccountHistory => "account_history",
+            Self::SlotHistory => "slot_history",
+            Self::LogIndex => "log_index",
+            Self::Engine => "engine",
+        }
+    }
+}
+
+/// A key with its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
+/// Keeps the chain's tables.
+///
+/// Keys are ordered as bytes. A batch is seen whole or not at all, by readers of this process as after a crash.
+/// Implementations pass [`crate::testing::check_kv`].
+pub trait Kv: Send + Sync {
+    /// The value under `key`, or `None`.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
+    /// The first entries from `from` on, ascending, at most `limit`, as one moment saw them.
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError>;
+    /// Writes `batch` as one, and returns once it survives a power cut.
+    fn commit(&self, batch: Batch) -> Result<(), KvError>;
+}
+
+// A node chooses its database at run time.
+const _: Option<&dyn Kv> = None;
+
+/// Writes that belong together. A later write to a key replaces an earlier one.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    writes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+}
+
+impl Batch {
+    /// Puts `value` under `key`.
+    pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        self.writes.insert((table, key.into()), Some(value.into()));
+    }
+
+    /// Removes `key`; one that is absent stays so.
+    pub fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
+        self.writes.insert((table, key.into()), None);
+    }
+
+    /// What the batch does to `key`: `None` if nothing, `Some(None)` if it removes it.
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        // A tuple of owned parts is the key of the map; the look-up copies at most 72 bytes.
+        self.writes.get(&(table, key.to_vec())).map(|value| value.as_deref())
+    }
+
+    /// The writes to `table` from `from` on, ascending.
+    pub fn range(&self, table: Table, from: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.writes
+            .range((Bound::Included((table, from.to_vec())), Bound::Unbounded))
+            .take_while(move |((t, _), _)| *t == table)
+            .map(|((_, key), value)| (key.as_slice(), value.as_deref()))
+    }
+
+    /// All writes: table, key, and the value or `None` for a removal.
+    pub fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        self.writes.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_deref()))
+    }
+
+    /// How many keys the batch writes or removes.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether the batch does nothing.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = ((Table, Vec<u8>), Option<Vec<u8>>);
+    type IntoIter = std::collections::btree_map::IntoIter<(Table, Vec<u8>), Option<Vec<u8>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.writes.into_iter()
+    }
+}
+
+/// A failure of the database beneath a [`Kv`].
+#[derive(Debug, thiserror::Error)]
+#[error("database: {op} failed in table {}", table.map_or("(all)", Table::name))]
+pub struct KvError {
+    /// What was asked for.
+    pub op: &'static str,
+    /// The table, where one was named.
+    pub table: Option<Table>,
+    /// What the database says.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl KvError {
+    /// A failure of `op`.
+    pub fn new(
+        op: &'static str,
+        table: Option<Table>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { op, table, source: source.into() }
+    }
+
+    /// A record of `table` that is not in the form in which this crate writes it.
+    pub(crate) fn corrupt(table: Table, what: &'static str) -> Self {
+        Self::new("read", Some(table), format!("a record is damaged: {what}"))
+    }
+}
+
+/// Tables in memory: for tests, tools and embedders that keep nothing.
+#[derive(Debug, Default)]
+pub struct MemoryKv {
+    tables: RwLock<BTreeMap<(Table, Vec<u8>), Vec<u8>>>,
+}
+
+impl Kv for MemoryKv {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(tables.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(tables
+            .range((Bound::Included((table, from.to_vec())), Bound::Unbounded))
+            .take_while(|((t, _), _)| *t == table)
+            .take(limit)
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect())
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), KvError> {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in batch {
+            match value {
+                Some(value) => tables.insert(key, value),
+                None => tables.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}
