@@ -1,0 +1,129 @@
+use std::io;
+
+/// Why an envelope could not be written, or was not opened.
+///
+/// Each variant says whose fault it is. None of them carries key material. Somebody who answers strangers
+/// should not pass the difference between [`NoMatchingIdentity`](Error::NoMatchingIdentity) and the header
+/// variants on to them.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The header is sound as far as can be told, but none of the given identities opens it: wrong key or
+    /// wrong passphrase.
+    #[error("none of the identities opens this header")]
+    NoMatchingIdentity,
+
+    /// The bytes are not a canonical age v1 header.
+    #[error("malformed age header at byte {offset}: {reason}")]
+    MalformedHeader {
+        /// Where in the header the fault was found.
+        offset: usize,
+        /// What was found there.
+        reason: &'static str,
+    },
+
+    /// A stanza is of a kind that an identity knows, but breaks the rules of that kind.
+    #[error("broken {kind} stanza: {reason}")]
+    BrokenStanza {
+        /// The kind of stanza.
+        kind: &'static str,
+        /// Which rule it breaks.
+        reason: &'static str,
+    },
+
+    /// A passphrase stanza asks for more work than this reader allows.
+    #[error("scrypt work factor 2^{log_n} is above the allowed 2^{log_n_max}")]
+    ExcessiveWork {
+        /// The binary logarithm of the work factor asked for.
+        log_n: u8,
+        /// The binary logarithm of the work factor allowed.
+        log_n_max: u8,
+    },
+
+    /// The header was changed after it was written: its MAC does not verify under the file key it carries.
+    #[error("the age header does not verify under its own file key")]
+    HeaderMac,
+
+    /// The file key is not the one that was committed to, or not for this context.
+    #[error("the file key does not match the key commitment")]
+    CommitmentMismatch,
+
+    /// A payload chunk does not decrypt: the payload was changed, reordered, or belongs to another key.
+    #[error("payload chunk {chunk} does not verify")]
+    DamagedPayload {
+        /// Index of the chunk.
+        chunk: u64,
+    },
+
+    /// The payload ends before its last chunk.
+    #[error("the payload is truncated at chunk {chunk}")]
+    TruncatedPayload {
+        /// Index of the chunk that is missing or incomplete.
+        chunk: u64,
+    },
+
+    /// Bytes follow the last chunk of the payload.
+    #[error("data follows the last payload chunk, {chunk}")]
+    TrailingData {
+        /// Index of the last chunk.
+        chunk: u64,
+    },
+
+    /// The metadata box does not open with this key and associated data.
+    #[error("the metadata does not verify")]
+    DamagedMetadata,
+
+    /// The caller asked for something that the format cannot express.
+    #[error("{0}")]
+    Unsupported(&'static str),
+
+    /// Reading or writing failed, which says nothing about the envelope.
+    #[error("input or output failed")]
+    Io(#[source] io::Error),
+}
+
+/// Takes an [`Error`] back out of the `io::Error` in which the readers of this crate report it.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<Error>() {
+            Ok(inner) => inner,
+            Err(error) => Error::Io(error),
+        }
+    }
+}
+
+/// Wraps an [`Error`] for the `std::io` traits; [`Error::from`] takes it out again.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Io(inner) => inner.kind(),
+            Error::TruncatedPayload { .. } => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::InvalidData,
+        };
+        match error {
+            Error::Io(inner) => inner,
+            error => io::Error::new(kind, error),
+        }
+    }
+}
+
+/// Why a text is not a recipient or an identity.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ParseKeyError {
+    /// Not canonical Bech32, or its checksum is wrong: most likely mistyped.
+    #[error("not a canonical Bech32 string with a valid checksum")]
+    Encoding,
+    /// Sound Bech32, but of another kind of key.
+    #[error("this is not an X25519 key of age (expected prefix {expected:?})")]
+    Kind {
+        /// The human readable part that was expected.
+        expected: &'static str,
+    },
+    /// The key does not have 32 bytes.
+    #[error("the key has the wrong length")]
+    Length,
+    /// A point of low order, with which every secret would be shared by everyone.
+    #[error("the key is a point of low order")]
+    LowOrder,
+}
