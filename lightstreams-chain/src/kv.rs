@@ -6,14 +6,14 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-#[cfg(any())]
+#[cfg(feature = "fjall")]
 mod fjall;
-#[cfg(any())]
+#[cfg(feature = "rocksdb")]
 mod rocks;
 
-#[cfg(any())]
+#[cfg(feature = "fjall")]
 pub use self::fjall::FjallKv;
-#[cfg(any())]
+#[cfg(feature = "rocksdb")]
 pub use self::rocks::RocksKv;
 
 /// A table of the chain's database.

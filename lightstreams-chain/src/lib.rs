@@ -1,11 +1,32 @@
 //! An embeddable Ethereum-compatible proof-of-authority chain.
 
+mod chain;
 mod engine;
+mod genesis;
 mod kv;
+mod pool;
+mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod types;
 
+pub use chain::{Chain, Options};
 pub use engine::{Ancestry, BlockRef, Engine, EngineError, ForkChoice, HeadInfo, HeaderRules, InvalidHeader};
-#[cfg(any())]
+pub use genesis::{EngineKind, EngineSwitch, FeePolicy, Genesis, GenesisError, NetworkConfig};
+#[cfg(feature = "fjall")]
 pub use kv::FjallKv;
-#[cfg(any())]
+#[cfg(feature = "rocksdb")]
 pub use kv::RocksKv;
 pub use kv::{Batch, Entry, Kv, KvError, MemoryKv, Table};
+pub use pool::{PoolLimits, PoolStatus, PooledTransaction, SubmitError};
+pub use state::{Account, StateView};
+pub use types::{
+    Block, BlockId, BuildAttributes, BuildError, CallError, CallOutcome, CallRequest, HeadChange, ImportError,
+    Imported, InvalidBlock, LogEntry, LogFilter, LogsError, MinedReceipt, MinedTransaction, OpenError, Receipt,
+    StateError, Transaction,
+};
+
+#[doc(no_inline)]
+pub use alloy_consensus::{self, Header};
+#[doc(no_inline)]
+pub use alloy_primitives;

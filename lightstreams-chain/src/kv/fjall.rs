@@ -1,0 +1,72 @@
+//! The tables as keyspaces of one fjall database.
+
+use std::{fmt, path::Path};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use crate::{Batch, Entry, Kv, KvError, Table};
+
+/// Tables in a fjall database: pure Rust, one directory.
+pub struct FjallKv {
+    database: Database,
+    tables: Vec<Keyspace>,
+}
+
+impl FjallKv {
+    /// Opens the database in the directory `path`, made if absent. One process opens it at a time.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, KvError> {
+        let database = Database::builder(path.as_ref())
+            .open()
+            .map_err(|error| KvError::new("open", None, error))?;
+        let tables = Table::ALL
+            .iter()
+            .map(|table| {
+                database
+                    .keyspace(table.name(), KeyspaceCreateOptions::default)
+                    .map_err(|error| KvError::new("open", Some(*table), error))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { database, tables })
+    }
+
+    fn table(&self, table: Table) -> Result<&Keyspace, KvError> {
+        self.tables.get(table as usize).ok_or_else(|| KvError::new("find", Some(table), "no such table"))
+    }
+}
+
+impl Kv for FjallKv {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        let value =
+            self.table(table)?.get(key).map_err(|error| KvError::new("get", Some(table), error))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
+        self.table(table)?
+            .range(from..)
+            .take(limit)
+            .map(|guard| {
+                let (key, value) =
+                    guard.into_inner().map_err(|error| KvError::new("scan", Some(table), error))?;
+                Ok((key.to_vec(), value.to_vec()))
+            })
+            .collect()
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), KvError> {
+        let mut writes = self.database.batch().durability(Some(PersistMode::SyncAll));
+        for ((table, key), value) in batch {
+            match value {
+                Some(value) => writes.insert(self.table(table)?, key, value),
+                None => writes.remove(self.table(table)?, key),
+            }
+        }
+        writes.commit().map_err(|error| KvError::new("commit", None, error))
+    }
+}
+
+impl fmt::Debug for FjallKv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FjallKv").finish_non_exhaustive()
+    }
+}
