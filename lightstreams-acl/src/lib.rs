@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Content permissions, custody and sales as contracts on any Ethereum-compatible chain, with typed calls.
+
+mod access;
+pub mod abi;
+mod backend;
+mod contract_acl;
+mod contracts;
+mod event;
+mod id;
+mod memory;
+pub mod typed_data;
+
+pub use access::{AccessControl, At, Decision, Denial, Permission};
+pub use alloy_primitives::{self, Address, B256, Bytes, TxKind, U256};
+pub use alloy_sol_types;
+pub use backend::{AclError, BlockRef, Call, ContractBackend, Log, LogFilter, Request, Revert};
+pub use contract_acl::ContractAcl;
+pub use contracts::{
+    ContentRegistry, Custodians, FLAG_PQ_ONLY, FLAG_SOULBOUND, FLAG_STRICT_AUDIT, Market, Term, error_name,
+};
+pub use event::Event;
+pub use id::{ContentId, ContentUri, UriError, content_id, version_ctx};
+pub use memory::MemoryAcl;
