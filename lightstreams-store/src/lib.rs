@@ -32,6 +32,8 @@ mod key;
 mod log;
 mod memory;
 mod options;
+#[cfg(feature = "p2p")]
+pub mod p2p;
 mod payload;
 mod policy;
 mod reader;

@@ -1,0 +1,343 @@
+//! One connection: streams in, one stream out.
+
+use std::{
+    array,
+    collections::VecDeque,
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use cid::Cid;
+use futures::{
+    FutureExt, StreamExt,
+    channel::oneshot,
+    future::BoxFuture,
+    stream::{BoxStream, SelectAll},
+};
+use libp2p::{
+    Stream,
+    core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
+    swarm::{
+        ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
+        handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
+    },
+};
+use multihash::Multihash;
+use sha2::{Digest, Sha512};
+
+use super::{
+    pool::Pool,
+    server::MessageId,
+    stream::{Budget, Progress, Reader, Room, Writer},
+    wire::{Entry, MESSAGE_BYTES_MAX, Message, Payload, Presence, Revision},
+};
+use crate::Block;
+
+/// Streams that a peer may have open to us; Kubo opens one for each of its eight senders.
+const INBOUND_MAX: usize = 32;
+/// Bytes of messages of one connection that are being read or verified.
+const INBOUND_BYTES: usize = 2 * MESSAGE_BYTES_MAX;
+/// Messages of one stream that are being verified while the next is read.
+const VERIFY_AHEAD: usize = 2;
+/// Fewer bytes are hashed where they are.
+const VERIFY_INLINE: usize = 16 * 1024;
+/// A connection on which so many streams in a row broke before a message was written is of no use.
+const FAILURES_MAX: u8 = 3;
+
+/// Serves one connection of [`Bitswap`](super::Bitswap); it is made by it and used by the swarm.
+pub struct Handler {
+    pool: Pool,
+    /// How many blocks are wanted of the peer: with none, its blocks are dropped unhashed.
+    wanted: Arc<AtomicUsize>,
+    outbox: VecDeque<(MessageId, Message)>,
+    outbound: Outbound,
+    failures: u8,
+    inbound: SelectAll<BoxStream<'static, Inbound>>,
+    budget: Budget,
+    events: VecDeque<ToBehaviour>,
+}
+
+enum Outbound {
+    Closed,
+    Opening,
+    Open(Writer),
+}
+
+/// What the behaviour tells the handler.
+#[derive(Debug)]
+pub struct FromBehaviour(pub(super) Command);
+
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Where to see how many blocks are wanted of the peer.
+    Wanted(Arc<AtomicUsize>),
+    Send(MessageId, Message),
+}
+
+/// What the handler tells the behaviour.
+#[derive(Debug)]
+pub struct ToBehaviour(pub(super) Event);
+
+#[derive(Debug)]
+pub(super) enum Event {
+    Received(Received),
+    Written(MessageId),
+    /// The message is lost, but the connection may serve the next one.
+    Lost(MessageId),
+    /// The peer does not speak the protocol, or not for long.
+    Unusable,
+    /// The peer sent what is no message.
+    Violation,
+}
+
+/// A message with its blocks verified.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) entries: Vec<Entry>,
+    pub(super) full: bool,
+    pub(super) blocks: Vec<Block>,
+    pub(super) presences: Vec<(Cid, Presence)>,
+    /// Blocks came that nobody can have asked for, by a hash that is not known here.
+    pub(super) unasked: bool,
+}
+
+enum Inbound {
+    Received(Received),
+    Violation,
+    Broken,
+}
+
+impl Handler {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            wanted: Arc::default(),
+            outbox: VecDeque::new(),
+            outbound: Outbound::Closed,
+            failures: 0,
+            inbound: SelectAll::new(),
+            budget: Budget::new(INBOUND_BYTES),
+            events: VecDeque::new(),
+        }
+    }
+
+    fn accept(&mut self, stream: Stream) {
+        if self.inbound.len() >= INBOUND_MAX {
+            // Dropping a stream resets it, which tells the peer to use those it has.
+            return;
+        }
+        let (pool, wanted) = (self.pool.clone(), self.wanted.clone());
+        let messages = Reader::new(stream, self.budget.clone())
+            .map(move |message| receive(message, &pool, &wanted))
+            .buffered(VERIFY_AHEAD);
+        self.inbound.push(messages.boxed());
+    }
+
+    fn outbound_failed(&mut self, lost: Option<MessageId>) {
+        self.outbound = Outbound::Closed;
+        self.failures += 1;
+        self.events.extend(lost.map(|id| ToBehaviour(Event::Lost(id))));
+        if self.failures >= FAILURES_MAX {
+            self.unusable();
+        }
+    }
+
+    fn unusable(&mut self) {
+        self.failures = 0;
+        self.outbound = Outbound::Closed;
+        self.events.extend(self.outbox.drain(..).map(|(id, _)| ToBehaviour(Event::Lost(id))));
+        self.events.push_back(ToBehaviour(Event::Unusable));
+    }
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handler").field("outbox", &self.outbox.len()).finish_non_exhaustive()
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = FromBehaviour;
+    type ToBehaviour = ToBehaviour;
+    type InboundProtocol = Upgrade;
+    type OutboundProtocol = Upgrade;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Upgrade> {
+        SubstreamProtocol::new(Upgrade, ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        // Beyond this, a connection lives as long as its streams, and these as long as something moves on them.
+        !self.outbox.is_empty() || self.wanted.load(Ordering::Relaxed) > 0
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Upgrade, (), ToBehaviour>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
+            }
+            match &mut self.outbound {
+                Outbound::Closed if !self.outbox.is_empty() => {
+                    self.outbound = Outbound::Opening;
+                    let protocol = SubstreamProtocol::new(Upgrade, ());
+                    return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+                }
+                Outbound::Closed | Outbound::Opening => {}
+                Outbound::Open(writer) => match writer.poll(cx, &mut self.outbox) {
+                    Poll::Pending => {}
+                    Poll::Ready(Ok(Progress::Written(id))) => {
+                        self.failures = 0;
+                        self.events.push_back(ToBehaviour(Event::Written(id)));
+                        continue;
+                    }
+                    Poll::Ready(Ok(Progress::Idle)) => {
+                        self.outbound = Outbound::Closed;
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        tracing::debug!(%error, "bitswap stream broke");
+                        let lost = writer.current();
+                        self.outbound_failed(lost);
+                        continue;
+                    }
+                },
+            }
+            match self.inbound.poll_next_unpin(cx) {
+                Poll::Ready(Some(Inbound::Received(message))) => {
+                    self.events.push_back(ToBehaviour(Event::Received(message)));
+                }
+                Poll::Ready(Some(Inbound::Violation)) => {
+                    self.inbound.clear();
+                    self.events.push_back(ToBehaviour(Event::Violation));
+                }
+                Poll::Ready(Some(Inbound::Broken)) => {}
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn on_behaviour_event(&mut self, FromBehaviour(command): FromBehaviour) {
+        match command {
+            Command::Wanted(wanted) => self.wanted = wanted,
+            Command::Send(id, message) => self.outbox.push_back((id, message)),
+        }
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Upgrade, Upgrade>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
+                self.accept(protocol.0);
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
+                let (stream, revision) = protocol;
+                self.outbound = Outbound::Open(Writer::new(stream, revision));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => match error {
+                StreamUpgradeError::NegotiationFailed => self.unusable(),
+                _ => self.outbound_failed(None),
+            },
+            _ => {}
+        }
+    }
+}
+
+/// Verifies a message as it came from its stream.
+fn receive(
+    message: io::Result<(Bytes, Room)>,
+    pool: &Pool,
+    wanted: &Arc<AtomicUsize>,
+) -> BoxFuture<'static, Inbound> {
+    let (bytes, room) = match message {
+        Ok(message) => message,
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return ready(Inbound::Violation).boxed(),
+        Err(_) => return ready(Inbound::Broken).boxed(),
+    };
+    let Ok(message) = Message::decode(&bytes) else { return ready(Inbound::Violation).boxed() };
+    let Message { entries, full, payloads, presences } = message;
+    let mut received = Received { entries, full, blocks: Vec::new(), presences, unasked: false };
+    if payloads.is_empty() {
+        return ready(Inbound::Received(received)).boxed();
+    }
+    if wanted.load(Ordering::Relaxed) == 0 {
+        // Either they come too late, or nobody asked: not worth the hashing that would tell.
+        return ready(Inbound::Received(received)).boxed();
+    }
+    if payloads.iter().map(|payload| payload.data.len()).sum::<usize>() <= VERIFY_INLINE {
+        (received.blocks, received.unasked) = verify(payloads);
+        return ready(Inbound::Received(received)).boxed();
+    }
+    let (done, verified) = oneshot::channel();
+    pool.run(move || {
+        let _ = done.send(verify(payloads));
+    });
+    async move {
+        (received.blocks, received.unasked) = verified.await.unwrap_or((Vec::new(), true));
+        drop(room);
+        Inbound::Received(received)
+    }
+    .boxed()
+}
+
+/// Names the blocks by their hashes; says whether there was one that cannot be named.
+fn verify(payloads: Vec<Payload>) -> (Vec<Block>, bool) {
+    let count = payloads.len();
+    let blocks: Vec<Block> = payloads.into_iter().filter_map(name).collect();
+    let unasked = blocks.len() < count;
+    (blocks, unasked)
+}
+
+fn name(Payload { prefix, data }: Payload) -> Option<Block> {
+    const SHA2_256: (u64, u64) = (0x12, 32);
+    const SHA2_512: (u64, u64) = (0x13, 64);
+    let hash = match (prefix.hash, prefix.digest_len) {
+        SHA2_256 if prefix.version == cid::Version::V1 => return Some(Block::new(prefix.codec, data)),
+        SHA2_256 => *Block::raw(data.clone()).cid().hash(),
+        SHA2_512 => Multihash::wrap(prefix.hash, &Sha512::digest(&data)).ok()?,
+        _ => return None,
+    };
+    let cid = Cid::new(prefix.version, prefix.codec, hash).ok()?;
+    Some(Block::checked_before(cid, data))
+}
+
+/// Negotiates a revision of the protocol.
+#[derive(Clone, Copy, Debug)]
+pub struct Upgrade;
+
+impl UpgradeInfo for Upgrade {
+    type Info = Revision;
+    type InfoIter = array::IntoIter<Revision, 3>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        Revision::ALL.into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Upgrade {
+    type Output = (Stream, Revision);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, revision: Revision) -> Self::Future {
+        ready(Ok((stream, revision)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Upgrade {
+    type Output = (Stream, Revision);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, revision: Revision) -> Self::Future {
+        ready(Ok((stream, revision)))
+    }
+}
