@@ -1,16 +1,25 @@
 //! An embeddable Ethereum-compatible proof-of-authority chain.
 
 mod chain;
+mod clique;
+pub mod consensus;
 mod engine;
 mod genesis;
 mod kv;
+#[cfg(feature = "p2p")]
+pub mod p2p;
 mod pool;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod types;
 
 pub use chain::{Chain, Options};
+mod signer;
+
+pub use clique::{Clique, CliqueConfig, Snapshot, Tally, Vote};
 pub use engine::{Ancestry, BlockRef, Engine, EngineError, ForkChoice, HeadInfo, HeaderRules, InvalidHeader};
 pub use genesis::{EngineKind, EngineSwitch, FeePolicy, Genesis, GenesisError, NetworkConfig};
 #[cfg(feature = "fjall")]
@@ -30,3 +39,6 @@ pub use types::{
 pub use alloy_consensus::{self, Header};
 #[doc(no_inline)]
 pub use alloy_primitives;
+pub use signer::{
+    DEV_ACCOUNTS, DevAccount, GuardError, GuardLog, GuardedSigner, LocalSigner, MemoryGuard, Signer, SignerError, Slot,
+};

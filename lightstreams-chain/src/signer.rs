@@ -2,14 +2,16 @@
 
 use std::{collections::HashMap, fmt, sync::Mutex, sync::PoisonError};
 
-use alloy_consensus::{SignableTransaction, TxEnvelope};
+use alloy_consensus::{SignableTransaction, Signed};
 use alloy_eips::Encodable2718;
-use alloy_primitives::{Address, B256, Bytes, Signature, b256, address, keccak256};
+use alloy_primitives::{Address, B256, Bytes, Signature, address, b256, keccak256};
 use secp256k1::{
     Message, PublicKey, SECP256K1, SecretKey,
     ecdsa::{RecoverableSignature, RecoveryId},
 };
 use zeroize::Zeroizing;
+
+use crate::Transaction;
 
 /// Holds the key of one authority and signs seals with it.
 ///
@@ -152,10 +154,10 @@ impl LocalSigner {
     }
 
     /// Signs a transaction: `tx` is any unsigned type, for instance [`alloy_consensus::TxEip1559`].
-    pub fn sign_transaction<T>(&self, tx: T) -> Result<TxEnvelope, SignerError>
+    pub fn sign_transaction<T>(&self, tx: T) -> Result<Transaction, SignerError>
     where
         T: SignableTransaction<Signature>,
-        TxEnvelope: From<alloy_consensus::Signed<T>>,
+        Transaction: From<Signed<T>>,
     {
         let signature = self.sign_digest(tx.signature_hash())?;
         Ok(tx.into_signed(signature).into())
@@ -165,7 +167,7 @@ impl LocalSigner {
     pub fn sign_raw_transaction<T>(&self, tx: T) -> Result<Bytes, SignerError>
     where
         T: SignableTransaction<Signature>,
-        TxEnvelope: From<alloy_consensus::Signed<T>>,
+        Transaction: From<Signed<T>>,
     {
         Ok(self.sign_transaction(tx)?.encoded_2718().into())
     }
