@@ -16,8 +16,7 @@ use alloy_primitives::{Address, B256};
 use alloy_rlp::{Decodable, Encodable};
 
 use crate::{
-    Block, HeadInfo, HeaderRules, Signer, SignerError, Slot,
-    clique::{Clique, Snapshot},
+    Block, Chain, Clique, EngineError, Genesis, HeadInfo, HeaderRules, Signer, SignerError, Slot, Snapshot,
 };
 
 /// Head start of each eligible authority over the next one, at most.
@@ -157,6 +156,38 @@ pub struct Pacing {
     pub empty_block_ms: Option<u64>,
 }
 
+impl Pacing {
+    /// The pace that `genesis` asks for. A plain go-ethereum genesis seals every period, and with period 0 only
+    /// transactions.
+    pub fn for_genesis(genesis: &Genesis) -> Self {
+        if let Some(network) = genesis.network() {
+            return Self { block_period_ms: network.block_period_ms, empty_block_ms: network.empty_block_ms };
+        }
+        let block_period_ms = Clique::for_genesis(genesis).config().block_period_ms;
+        Self { block_period_ms, empty_block_ms: Some(block_period_ms).filter(|period_ms| *period_ms > 0) }
+    }
+}
+
+impl Input {
+    /// [`Input::Head`] for the head that `chain` has now.
+    pub fn head(chain: &Chain, rules: &Clique, now_ms: u64) -> Result<Self, EngineError> {
+        let head = chain.head();
+        let snapshot = match rules.snapshot(&head, chain) {
+            Ok(snapshot) => Some(snapshot),
+            Err(EngineError::Invalid(_)) => None,
+            Err(other) => return Err(other),
+        };
+        let final_number = chain.final_block().number;
+        Ok(Self::Head {
+            now_ms,
+            head: Box::new(head),
+            snapshot,
+            final_number,
+            pending: chain.pool_size().0 > 0,
+        })
+    }
+}
+
 /// Seals as one of the authorities of a Clique network.
 ///
 /// It seals at once in turn, and a delay later for each eligible authority that comes before it; never when it has
@@ -188,7 +219,8 @@ impl CliqueMachine {
             snapshot.is_meaningful(address, **authorize) && (**authorize || snapshot.signers.len() > 1)
         };
         let count = self.proposals.iter().filter(useful).count();
-        let turn = usize::try_from(block.header.number).unwrap_or_default().checked_rem(count).unwrap_or_default();
+        let turn =
+            usize::try_from(block.header.number).unwrap_or_default().checked_rem(count).unwrap_or_default();
         if let Some((address, authorize)) = self.proposals.iter().filter(useful).nth(turn) {
             self.rules.write_vote(&mut block.header, *address, *authorize);
         }
@@ -386,7 +418,8 @@ impl Sealer {
 
     /// Whether `block` is the one that was asked for last.
     fn awaits(&self, block: &Block) -> bool {
-        matches!(self.work, Work::Building(parent) if parent == block.header.parent_hash) && self.on_head(block)
+        matches!(self.work, Work::Building(parent) if parent == block.header.parent_hash)
+            && self.on_head(block)
     }
 
     fn on_head(&self, block: &Block) -> bool {
@@ -410,7 +443,8 @@ impl Sealer {
             Err(SignerError::AlreadySigned { .. }) => {
                 self.barred = Some(block.header.parent_hash);
                 let number = block.header.number;
-                let message = format!("another block {number} was sealed on this parent before; waiting for others");
+                let message =
+                    format!("another block {number} was sealed on this parent before; waiting for others");
                 return vec![Output::Alarm { message, halted: false }];
             }
             Err(error) => {

@@ -11,13 +11,13 @@ pub mod p2p;
 mod pool;
 #[cfg(feature = "rpc")]
 pub mod rpc;
+mod signer;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod types;
 
 pub use chain::{Chain, Options};
-mod signer;
 
 pub use clique::{Clique, CliqueConfig, Snapshot, Tally, Vote};
 pub use engine::{Ancestry, BlockRef, Engine, EngineError, ForkChoice, HeadInfo, HeaderRules, InvalidHeader};
@@ -28,17 +28,18 @@ pub use kv::FjallKv;
 pub use kv::RocksKv;
 pub use kv::{Batch, Entry, Kv, KvError, MemoryKv, Table};
 pub use pool::{PoolLimits, PoolStatus, PooledTransaction, SubmitError};
+pub use signer::{
+    DEV_ACCOUNTS, DevAccount, GuardError, GuardLog, GuardedSigner, LocalSigner, MemoryGuard, Signer,
+    SignerError, Slot,
+};
 pub use state::{Account, StateView};
 pub use types::{
-    Block, BlockId, BuildAttributes, BuildError, CallError, CallOutcome, CallRequest, HeadChange, ImportError,
-    Imported, InvalidBlock, LogEntry, LogFilter, LogsError, MinedReceipt, MinedTransaction, OpenError, Receipt,
-    StateError, Transaction,
+    Block, BlockId, BuildAttributes, BuildError, CallError, CallOutcome, CallRequest, HeadChange,
+    ImportError, Imported, InvalidBlock, LogEntry, LogFilter, LogsError, MinedReceipt, MinedTransaction,
+    OpenError, Receipt, StateError, Transaction,
 };
 
 #[doc(no_inline)]
 pub use alloy_consensus::{self, Header};
 #[doc(no_inline)]
 pub use alloy_primitives;
-pub use signer::{
-    DEV_ACCOUNTS, DevAccount, GuardError, GuardLog, GuardedSigner, LocalSigner, MemoryGuard, Signer, SignerError, Slot,
-};

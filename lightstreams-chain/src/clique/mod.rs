@@ -33,7 +33,7 @@ use self::{
     seal::{NONCE_ADD, NONCE_DROP, SEAL, VANITY},
     snapshot::signer_limit,
 };
-use crate::{Ancestry, EngineError, ForkChoice, HeadInfo, HeaderRules};
+use crate::{Ancestry, EngineError, ForkChoice, Genesis, HeadInfo, HeaderRules};
 
 /// Blocks between two checkpoints where a genesis names none.
 const EPOCH_DEFAULT: u64 = 30_000;
@@ -77,6 +77,16 @@ impl Clique {
             snapshots: Mutex::new(Cache::new(SNAPSHOTS_MAX)),
             authors: Mutex::new(Cache::new(AUTHORS_MAX)),
         }
+    }
+
+    /// The rules of `genesis`, whose engine is `clique` or `dev`.
+    pub fn for_genesis(genesis: &Genesis) -> Self {
+        let clique = genesis.file().config.clique.unwrap_or_default();
+        let plain_ms = clique.period.unwrap_or_default().saturating_mul(1_000);
+        Self::new(CliqueConfig {
+            epoch: clique.epoch.unwrap_or_default(),
+            block_period_ms: genesis.network().map_or(plain_ms, |network| network.block_period_ms),
+        })
     }
 
     /// The settings, with the epoch filled in.
@@ -220,7 +230,10 @@ impl Clique {
 impl HeaderRules for Clique {
     fn verify_genesis(&self, genesis: &Header) -> Result<(), EngineError> {
         if seal::listed_signers(genesis)?.is_empty() {
-            return Err(EngineError::invalid("extraData", "a genesis under Clique names at least one authority"));
+            return Err(EngineError::invalid(
+                "extraData",
+                "a genesis under Clique names at least one authority",
+            ));
         }
         Ok(())
     }
@@ -334,7 +347,12 @@ impl ForkChoice for Clique {
 
     /// The newest block on which `2 L - 1` blocks stand, itself counted, where L belongs to the largest set that was in
     /// force from it to the head. With one authority that is the head.
-    fn final_number(&self, head: &HeadInfo, last_final: u64, ancestry: &dyn Ancestry) -> Result<u64, EngineError> {
+    fn final_number(
+        &self,
+        head: &HeadInfo,
+        last_final: u64,
+        ancestry: &dyn Ancestry,
+    ) -> Result<u64, EngineError> {
         let mut at = head.clone();
         let mut largest = match self.snapshot(&at, ancestry) {
             Ok(snapshot) => snapshot.signers.len(),

@@ -92,7 +92,13 @@ impl Snapshot {
     }
 
     /// The snapshot after `header`, the child of this block, which `signer` sealed.
-    pub fn apply(&self, header: &Header, hash: B256, signer: Address, epoch: u64) -> Result<Self, EngineError> {
+    pub fn apply(
+        &self,
+        header: &Header,
+        hash: B256,
+        signer: Address,
+        epoch: u64,
+    ) -> Result<Self, EngineError> {
         let number = header.number;
         if Some(number) != self.number.checked_add(1) || header.parent_hash != self.hash {
             return Err(EngineError::invalid("parentHash", "not the child of the snapshot's block"));
