@@ -1,1 +1,32 @@
 //! Manifests, key release, receipts, kept headers and the content index of the block gate.
+//!
+//! The only part of the house in which a file, its key, its blocks and its permissions are seen together. It has no
+//! socket, clock or chain of its own: they come as arguments and ports.
+
+mod audit;
+mod index;
+mod kept;
+mod manifest;
+mod merkle;
+mod messages;
+mod receipts;
+mod release;
+pub mod signature;
+mod wire;
+
+pub use audit::{AuditTrail, audit};
+pub use index::{Belonging, ContentIndex, IndexError, IndexedContent, Origin};
+pub use kept::{Kept, KeptError, KeptHeaders};
+pub use manifest::{Card, Manifest, ManifestError, Metadata, MetadataError, Place, VersionInfo};
+pub use merkle::verify_inclusion;
+pub use messages::{
+    ANSWER_MAX, Answer, AuthAnswer, BlockPoint, CLOCK_SKEW_SECONDS, CustodianRecord, DELEGATION_MAX,
+    DELEGATION_SECONDS_MAX, Domain, Finality, KeyRequest, Message, PeerDelegation, REQUEST_MAX, Receipt, RecordError,
+    Refusal, RefusalCode, Release, ReleaseRequest, SEEDERS_MAX, Signed, SignedRefusal,
+};
+pub use receipts::{LoggedRelease, ReleaseLog, ReleaseLogError, leaf_of, read_log};
+pub use release::{
+    Admission, Answered, ChainView, ContentState, Custodian, Fault, PATH_MAX, REQUEST_SECONDS_MAX, ReleaseEngine, Tip,
+    code_of,
+};
+pub use wire::WireError;

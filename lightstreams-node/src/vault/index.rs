@@ -1,0 +1,463 @@
+//! Which contents a block belongs to: what the gate asks before a block leaves.
+//!
+//! A block belongs to a content because this node published that content, holds custody of it, or fetched it, never
+//! because a registration somewhere else names the block. The list of contents is on disk; the map from blocks to
+//! contents is in memory, rebuilt at start by walking what each manifest names:
+//!
+//! ```text
+//! content, M --+-- H ------------ gated
+//!              +-- P, its nodes, its leaves (by their names in the nodes), R -- gated
+//!              +-- M itself, card -- public, unless gated by some content
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use alloy_primitives::B256;
+use cid::Cid;
+use lightstreams_acl::ContentId;
+use lightstreams_store::{
+    BlockStore, Disk, LayoutError, Log, LogError, PayloadReader, PayloadShape, ReadError, StoreError, readable_root,
+};
+
+use super::manifest::{Manifest, Place};
+use super::messages::Domain;
+use super::wire::{self, Fields, MapBuilder, WireError};
+
+/// The list's name on its disk.
+pub const LIST_NAME: &str = "contents";
+/// Blocks that the index remembers at most; at 64 bytes each, 2 GiB.
+pub const BLOCKS_MAX: usize = 1 << 25;
+/// Leaves whose names are read at once: those under one node.
+const PIECE: u64 = 1024;
+const SHA2_256: u64 = 0x12;
+
+/// How a content came to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// Its operator published it here.
+    Published,
+    /// Its operator admitted its owner, and holds custody of it.
+    Custody,
+    /// Its operator fetched it, as a reader.
+    Fetched,
+}
+
+impl Origin {
+    /// The name, as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Custody => "custody",
+            Self::Fetched => "fetched",
+        }
+    }
+
+    /// The origin with this name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Published, Self::Custody, Self::Fetched].into_iter().find(|origin| origin.as_str() == text)
+    }
+}
+
+/// To whom a block belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Belonging {
+    /// To no content, and it is not pinned as public: it is for nobody.
+    Nothing,
+    /// It is for everybody.
+    Public,
+    /// To these contents, all of which must allow.
+    Gated(Vec<Place>),
+}
+
+/// A content in the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedContent {
+    /// The content.
+    pub place: Place,
+    /// How it came here; the strongest of several.
+    pub origin: Origin,
+    /// The manifests known, in the order in which they came.
+    pub manifests: Vec<Cid>,
+}
+
+/// The contents of this node, and the blocks that belong to them.
+pub struct ContentIndex {
+    list: Mutex<List>,
+    blocks: RwLock<Blocks>,
+}
+
+struct List {
+    log: Log,
+    entries: HashSet<Entry>,
+    contents: BTreeMap<Place, IndexedContent>,
+}
+
+/// One line of the list on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Entry {
+    Content { place: Place, manifest: Cid, origin: Origin },
+    Public(Cid),
+}
+
+#[derive(Default)]
+struct Blocks {
+    places: Vec<Place>,
+    numbers: HashMap<Place, u32>,
+    gated: HashMap<B256, Owners>,
+    public: HashSet<B256>,
+}
+
+/// Nearly every block has one owner.
+enum Owners {
+    One(u32),
+    Many(Box<BTreeSet<u32>>),
+}
+
+impl ContentIndex {
+    /// Opens the list on `disk` and walks what it names through `store`.
+    ///
+    /// A manifest that is not held is passed over: its blocks belong to nothing, and leave to nobody.
+    pub fn open(disk: Arc<dyn Disk>, store: &dyn BlockStore) -> Result<Self, IndexError> {
+        let (mut order, mut failed, mut index) = (Vec::new(), None, 0u64);
+        let log = Log::open(disk, LIST_NAME, &mut |record| {
+            match Entry::decode(record) {
+                Ok(entry) => order.push(entry),
+                Err(source) => failed = failed.take().or(Some(IndexError::Record { index, source })),
+            }
+            index += 1;
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let (mut blocks, mut contents) = (Blocks::default(), BTreeMap::new());
+        for entry in &order {
+            match entry {
+                Entry::Public(cid) => blocks.publish(cid)?,
+                Entry::Content { place, manifest, origin } => {
+                    match walk(place, manifest, store, &mut |found| blocks.take(place, found)) {
+                        Ok(()) | Err(IndexError::NoManifest { .. }) => {}
+                        // A list that holds what cannot be walked must not keep the node from starting: what was
+                        // found stays gated, the rest belongs to nothing.
+                        Err(IndexError::Manifest { .. } | IndexError::Elsewhere { .. } | IndexError::Layout { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                    note(&mut contents, place, manifest, *origin);
+                }
+            }
+        }
+        let list = List { log, entries: order.into_iter().collect(), contents };
+        Ok(Self { list: Mutex::new(list), blocks: RwLock::new(blocks) })
+    }
+
+    /// Adds a version of a content whose manifest `store` holds, and claims for it what of H and P is held.
+    ///
+    /// Durable when it returns. Adding it again is cheap and claims what came since.
+    pub fn add(
+        &self,
+        place: &Place,
+        manifest: &Cid,
+        origin: Origin,
+        store: &dyn BlockStore,
+    ) -> Result<(), IndexError> {
+        let mut found = Vec::new();
+        walk(place, manifest, store, &mut |block| {
+            found.push(block);
+            Ok(())
+        })?;
+        self.lock_list().append(Entry::Content { place: *place, manifest: *manifest, origin })?;
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        found.into_iter().try_for_each(|block| blocks.take(place, block))
+    }
+
+    /// Claims blocks for a content before they are stored, so that there is no moment in which they belong to nothing
+    /// that gates them.
+    ///
+    /// Not durable: a restart forgets it, and then [`ContentIndex::add`] claims them again by their manifest.
+    pub fn claim<'a>(
+        &self,
+        place: &Place,
+        cids: impl IntoIterator<Item = &'a Cid>,
+    ) -> Result<(), IndexError> {
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        cids.into_iter().try_for_each(|cid| blocks.take(place, Found::Gated(*cid)))
+    }
+
+    /// Pins a block as public: for everybody, unless a content gates it. Durable when it returns.
+    pub fn pin_public(&self, cid: &Cid) -> Result<(), IndexError> {
+        self.lock_list().append(Entry::Public(*cid))?;
+        self.blocks.write().unwrap_or_else(PoisonError::into_inner).publish(cid)
+    }
+
+    /// To whom the block named `cid` belongs.
+    pub fn belonging(&self, cid: &Cid) -> Belonging {
+        let Some(digest) = digest_of(cid) else { return Belonging::Nothing };
+        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        // What a content gates stays gated, whatever else names it as public.
+        match blocks.gated.get(&digest) {
+            Some(owners) => Belonging::Gated(blocks.places_of(owners)),
+            None if blocks.public.contains(&digest) => Belonging::Public,
+            None => Belonging::Nothing,
+        }
+    }
+
+    /// How the content came here, if it did.
+    pub fn origin(&self, place: &Place) -> Option<Origin> {
+        self.lock_list().contents.get(place).map(|content| content.origin)
+    }
+
+    /// All contents, in the order of their places.
+    pub fn contents(&self) -> Vec<IndexedContent> {
+        self.lock_list().contents.values().cloned().collect()
+    }
+
+    fn lock_list(&self) -> MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ContentIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContentIndex").finish_non_exhaustive()
+    }
+}
+
+impl List {
+    fn append(&mut self, entry: Entry) -> Result<(), IndexError> {
+        if self.entries.contains(&entry) {
+            return Ok(());
+        }
+        self.log.append(&entry.encode())?;
+        if let Entry::Content { place, manifest, origin } = &entry {
+            note(&mut self.contents, place, manifest, *origin);
+        }
+        self.entries.insert(entry);
+        Ok(())
+    }
+}
+
+fn note(contents: &mut BTreeMap<Place, IndexedContent>, place: &Place, manifest: &Cid, origin: Origin) {
+    let content = contents.entry(*place).or_insert_with(|| IndexedContent {
+        place: *place,
+        origin,
+        manifests: Vec::new(),
+    });
+    content.origin = content.origin.min(origin);
+    if !content.manifests.contains(manifest) {
+        content.manifests.push(*manifest);
+    }
+}
+
+impl Blocks {
+    fn take(&mut self, place: &Place, found: Found) -> Result<(), IndexError> {
+        let cid = match found {
+            Found::Public(cid) => return self.publish(&cid),
+            Found::Gated(cid) => cid,
+        };
+        // Only sha2-256 names blocks of contents; another hash has no place in the format.
+        let Some(digest) = digest_of(&cid) else { return Ok(()) };
+        let number = self.number(place)?;
+        if self.gated.len() >= BLOCKS_MAX && !self.gated.contains_key(&digest) {
+            return Err(IndexError::Full);
+        }
+        match self.gated.entry(digest).or_insert(Owners::One(number)) {
+            Owners::One(owner) if *owner == number => {}
+            Owners::Many(owners) => {
+                owners.insert(number);
+            }
+            owners => {
+                if let Owners::One(first) = *owners {
+                    *owners = Owners::Many(Box::new([first, number].into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, cid: &Cid) -> Result<(), IndexError> {
+        let Some(digest) = digest_of(cid) else { return Ok(()) };
+        if self.public.len() >= BLOCKS_MAX {
+            return Err(IndexError::Full);
+        }
+        self.public.insert(digest);
+        Ok(())
+    }
+
+    fn number(&mut self, place: &Place) -> Result<u32, IndexError> {
+        if let Some(number) = self.numbers.get(place) {
+            return Ok(*number);
+        }
+        let number = u32::try_from(self.places.len()).map_err(|_| IndexError::Full)?;
+        self.places.push(*place);
+        self.numbers.insert(*place, number);
+        Ok(number)
+    }
+
+    fn places_of(&self, owners: &Owners) -> Vec<Place> {
+        let place = |number: &u32| usize::try_from(*number).ok().and_then(|n| self.places.get(n)).copied();
+        match owners {
+            Owners::One(number) => place(number).into_iter().collect(),
+            Owners::Many(numbers) => numbers.iter().filter_map(place).collect(),
+        }
+    }
+}
+
+enum Found {
+    Gated(Cid),
+    Public(Cid),
+}
+
+/// Names every block of the version that `manifest` describes, as far as its nodes are held.
+fn walk(
+    place: &Place,
+    manifest: &Cid,
+    store: &dyn BlockStore,
+    sink: &mut dyn FnMut(Found) -> Result<(), IndexError>,
+) -> Result<(), IndexError> {
+    let block = store.get(manifest)?.ok_or(IndexError::NoManifest { cid: *manifest })?;
+    let m = Manifest::decode(block.data())
+        .map_err(|source| IndexError::Manifest { cid: *manifest, source })?;
+    if m.place != *place {
+        return Err(IndexError::Elsewhere { cid: *manifest });
+    }
+    sink(Found::Public(*manifest))?;
+    m.card.map_or(Ok(()), |card| sink(Found::Public(card)))?;
+    sink(Found::Gated(m.header))?;
+    sink(Found::Gated(m.payload))?;
+
+    let layout = |source| IndexError::Layout { cid: m.payload, source };
+    let k = u8::try_from(m.leaf_chunks)
+        .map_err(|_| layout(LayoutError::ChunksPerLeaf { k: m.leaf_chunks.into() }))?;
+    let shape = PayloadShape::new(m.size, k).map_err(layout)?;
+    if let Some(header) = store.get(&m.header)? {
+        let r = readable_root(&header, &m.payload, shape.payload_len(), shape.tsize());
+        sink(Found::Gated(*r.cid()))?;
+    }
+    let leaves = shape.leaf_count();
+    let reader = match PayloadReader::open(store, &m.payload, shape) {
+        Ok(reader) => reader,
+        Err(error) => return passed_over(error),
+    };
+    let mut at = 0;
+    while at < leaves {
+        let piece = at..leaves.min(at.saturating_add(PIECE));
+        at = piece.end;
+        let names = reader.nodes(piece.clone()).and_then(|mut nodes| {
+            nodes.extend(reader.leaf_cids(piece)?);
+            Ok(nodes)
+        });
+        match names {
+            Ok(names) => names.into_iter().try_for_each(|cid| sink(Found::Gated(cid)))?,
+            Err(error) => passed_over(error)?,
+        }
+    }
+    Ok(())
+}
+
+/// A node that is not here names no leaves; every other failure counts.
+fn passed_over(error: ReadError) -> Result<(), IndexError> {
+    match error {
+        ReadError::Missing { .. } => Ok(()),
+        ReadError::Layout { cid, source } => Err(IndexError::Layout { cid, source }),
+        ReadError::Source(error) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn digest_of(cid: &Cid) -> Option<B256> {
+    let hash = cid.hash();
+    if hash.code() != SHA2_256 {
+        return None;
+    }
+    <[u8; 32]>::try_from(hash.digest()).ok().map(B256::new)
+}
+
+impl Entry {
+    const NAME: &'static str = "content list entry";
+
+    fn encode(&self) -> Vec<u8> {
+        let map = MapBuilder::default();
+        wire::encode(
+            &match self {
+                Self::Public(cid) => map.with("public", cid),
+                Self::Content { place, manifest, origin } => map
+                    .with("chain", place.domain.chain_id)
+                    .with("registry", &place.domain.registry)
+                    .with("content", &place.content.0)
+                    .with("manifest", manifest)
+                    .with("origin", origin.as_str()),
+            }
+            .build(),
+        )
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut fields = Fields::decode(Self::NAME, bytes, 1024)?;
+        let entry = match fields.optional("public", Fields::link)? {
+            Some(cid) => Self::Public(cid),
+            None => Self::Content {
+                place: Place {
+                    domain: Domain { chain_id: fields.u64("chain")?, registry: fields.address("registry")? },
+                    content: ContentId(fields.b256("content")?),
+                },
+                manifest: fields.link("manifest")?,
+                origin: Origin::parse(&fields.text("origin", 16)?)
+                    .ok_or_else(|| fields.wrong("origin", "a known origin"))?,
+            },
+        };
+        fields.finish()?;
+        Ok(entry)
+    }
+}
+
+/// Why the index could not take a content, or could not be opened.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The manifest is not held: store its blocks first.
+    #[error("the manifest {cid} is not held here")]
+    NoManifest {
+        /// Its name.
+        cid: Cid,
+    },
+    /// The block is no manifest.
+    #[error("the manifest {cid} cannot be read")]
+    Manifest {
+        /// Its name.
+        cid: Cid,
+        /// What is wrong with it.
+        source: WireError,
+    },
+    /// The manifest belongs to another content.
+    #[error("the manifest {cid} belongs to another content")]
+    Elsewhere {
+        /// Its name.
+        cid: Cid,
+    },
+    /// The payload is not laid out as the manifest says.
+    #[error("the payload block {cid} is not laid out as its manifest says")]
+    Layout {
+        /// The block.
+        cid: Cid,
+        /// What is wrong with it.
+        source: LayoutError,
+    },
+    /// [`BLOCKS_MAX`] blocks are remembered already.
+    #[error("the index of blocks is full")]
+    Full,
+    /// The block store failed.
+    #[error("the block store failed")]
+    Store(#[from] StoreError),
+    /// The list's log failed.
+    #[error("the list of contents failed")]
+    Log(#[from] LogError),
+    /// A record of the list is whole but cannot be understood.
+    #[error("record {index} of the list of contents cannot be read")]
+    Record {
+        /// Which one, from 0.
+        index: u64,
+        /// What is wrong with it.
+        source: WireError,
+    },
+}
