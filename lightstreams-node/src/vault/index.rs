@@ -18,7 +18,8 @@ use alloy_primitives::B256;
 use cid::Cid;
 use lightstreams_acl::ContentId;
 use lightstreams_store::{
-    BlockStore, Disk, LayoutError, Log, LogError, PayloadReader, PayloadShape, ReadError, StoreError, readable_root,
+    BlockStore, Disk, LayoutError, Log, LogError, PayloadReader, PayloadShape, ReadError, StoreError,
+    readable_root,
 };
 
 use super::manifest::{Manifest, Place};
@@ -26,9 +27,9 @@ use super::messages::Domain;
 use super::wire::{self, Fields, MapBuilder, WireError};
 
 /// The list's name on its disk.
-pub const LIST_NAME: &str = "contents";
+const LIST_NAME: &str = "contents";
 /// Blocks that the index remembers at most; at 64 bytes each, 2 GiB.
-pub const BLOCKS_MAX: usize = 1 << 25;
+const BLOCKS_MAX: usize = 1 << 25;
 /// Leaves whose names are read at once: those under one node.
 const PIECE: u64 = 1024;
 const SHA2_256: u64 = 0x12;
@@ -67,8 +68,17 @@ pub enum Belonging {
     Nothing,
     /// It is for everybody.
     Public,
-    /// To these contents, all of which must allow.
-    Gated(Vec<Place>),
+    /// To these, all of which must allow.
+    Gated(Vec<Gate>),
+}
+
+/// Whose permission a block needs: a content's, for a version of this epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gate {
+    /// The content.
+    pub place: Place,
+    /// The epoch of the version that the block belongs to; `None`, while only claimed, is the head's.
+    pub epoch: Option<u32>,
 }
 
 /// A content in the index.
@@ -103,8 +113,8 @@ enum Entry {
 
 #[derive(Default)]
 struct Blocks {
-    places: Vec<Place>,
-    numbers: HashMap<Place, u32>,
+    gates: Vec<Gate>,
+    numbers: HashMap<Gate, u32>,
     gated: HashMap<B256, Owners>,
     public: HashSet<B256>,
 }
@@ -136,11 +146,15 @@ impl ContentIndex {
             match entry {
                 Entry::Public(cid) => blocks.publish(cid)?,
                 Entry::Content { place, manifest, origin } => {
-                    match walk(place, manifest, store, &mut |found| blocks.take(place, found)) {
+                    match walk(place, manifest, store, &mut |found| blocks.take(found)) {
                         Ok(()) | Err(IndexError::NoManifest { .. }) => {}
                         // A list that holds what cannot be walked must not keep the node from starting: what was
                         // found stays gated, the rest belongs to nothing.
-                        Err(IndexError::Manifest { .. } | IndexError::Elsewhere { .. } | IndexError::Layout { .. }) => {}
+                        Err(
+                            IndexError::Manifest { .. }
+                            | IndexError::Elsewhere { .. }
+                            | IndexError::Layout { .. },
+                        ) => {}
                         Err(error) => return Err(error),
                     }
                     note(&mut contents, place, manifest, *origin);
@@ -168,7 +182,7 @@ impl ContentIndex {
         })?;
         self.lock_list().append(Entry::Content { place: *place, manifest: *manifest, origin })?;
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        found.into_iter().try_for_each(|block| blocks.take(place, block))
+        found.into_iter().try_for_each(|block| blocks.take(block))
     }
 
     /// Claims blocks for a content before they are stored, so that there is no moment in which they belong to nothing
@@ -181,7 +195,8 @@ impl ContentIndex {
         cids: impl IntoIterator<Item = &'a Cid>,
     ) -> Result<(), IndexError> {
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        cids.into_iter().try_for_each(|cid| blocks.take(place, Found::Gated(*cid)))
+        let gate = Gate { place: *place, epoch: None };
+        cids.into_iter().try_for_each(|cid| blocks.take(Found::Gated(*cid, gate)))
     }
 
     /// Pins a block as public: for everybody, unless a content gates it. Durable when it returns.
@@ -196,7 +211,7 @@ impl ContentIndex {
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
         // What a content gates stays gated, whatever else names it as public.
         match blocks.gated.get(&digest) {
-            Some(owners) => Belonging::Gated(blocks.places_of(owners)),
+            Some(owners) => Belonging::Gated(blocks.gates_of(owners)),
             None if blocks.public.contains(&digest) => Belonging::Public,
             None => Belonging::Nothing,
         }
@@ -250,26 +265,29 @@ fn note(contents: &mut BTreeMap<Place, IndexedContent>, place: &Place, manifest:
 }
 
 impl Blocks {
-    fn take(&mut self, place: &Place, found: Found) -> Result<(), IndexError> {
-        let cid = match found {
+    fn take(&mut self, found: Found) -> Result<(), IndexError> {
+        let (cid, gate) = match found {
             Found::Public(cid) => return self.publish(&cid),
-            Found::Gated(cid) => cid,
+            Found::Gated(cid, gate) => (cid, gate),
         };
         // Only sha2-256 names blocks of contents; another hash has no place in the format.
         let Some(digest) = digest_of(&cid) else { return Ok(()) };
-        let number = self.number(place)?;
+        let number = self.number(&gate)?;
         if self.gated.len() >= BLOCKS_MAX && !self.gated.contains_key(&digest) {
             return Err(IndexError::Full);
         }
-        match self.gated.entry(digest).or_insert(Owners::One(number)) {
+        // Once the version is known, its epoch takes the place of the claim that came before.
+        let claim = gate.epoch.and_then(|_| self.numbers.get(&Gate { epoch: None, ..gate })).copied();
+        let owners = self.gated.entry(digest).or_insert(Owners::One(number));
+        match owners {
             Owners::One(owner) if *owner == number => {}
+            Owners::One(owner) if Some(*owner) == claim => *owner = number,
+            Owners::One(owner) => *owners = Owners::Many(Box::new([*owner, number].into())),
             Owners::Many(owners) => {
-                owners.insert(number);
-            }
-            owners => {
-                if let Owners::One(first) = *owners {
-                    *owners = Owners::Many(Box::new([first, number].into()));
+                if let Some(claim) = claim {
+                    owners.remove(&claim);
                 }
+                owners.insert(number);
             }
         }
         Ok(())
@@ -284,27 +302,27 @@ impl Blocks {
         Ok(())
     }
 
-    fn number(&mut self, place: &Place) -> Result<u32, IndexError> {
-        if let Some(number) = self.numbers.get(place) {
+    fn number(&mut self, gate: &Gate) -> Result<u32, IndexError> {
+        if let Some(number) = self.numbers.get(gate) {
             return Ok(*number);
         }
-        let number = u32::try_from(self.places.len()).map_err(|_| IndexError::Full)?;
-        self.places.push(*place);
-        self.numbers.insert(*place, number);
+        let number = u32::try_from(self.gates.len()).map_err(|_| IndexError::Full)?;
+        self.gates.push(*gate);
+        self.numbers.insert(*gate, number);
         Ok(number)
     }
 
-    fn places_of(&self, owners: &Owners) -> Vec<Place> {
-        let place = |number: &u32| usize::try_from(*number).ok().and_then(|n| self.places.get(n)).copied();
+    fn gates_of(&self, owners: &Owners) -> Vec<Gate> {
+        let gate = |number: &u32| usize::try_from(*number).ok().and_then(|n| self.gates.get(n)).copied();
         match owners {
-            Owners::One(number) => place(number).into_iter().collect(),
-            Owners::Many(numbers) => numbers.iter().filter_map(place).collect(),
+            Owners::One(number) => gate(number).into_iter().collect(),
+            Owners::Many(numbers) => numbers.iter().filter_map(gate).collect(),
         }
     }
 }
 
 enum Found {
-    Gated(Cid),
+    Gated(Cid, Gate),
     Public(Cid),
 }
 
@@ -316,15 +334,16 @@ fn walk(
     sink: &mut dyn FnMut(Found) -> Result<(), IndexError>,
 ) -> Result<(), IndexError> {
     let block = store.get(manifest)?.ok_or(IndexError::NoManifest { cid: *manifest })?;
-    let m = Manifest::decode(block.data())
-        .map_err(|source| IndexError::Manifest { cid: *manifest, source })?;
+    let m =
+        Manifest::decode(block.data()).map_err(|source| IndexError::Manifest { cid: *manifest, source })?;
     if m.place != *place {
         return Err(IndexError::Elsewhere { cid: *manifest });
     }
+    let gate = Gate { place: *place, epoch: Some(m.version.epoch) };
     sink(Found::Public(*manifest))?;
     m.card.map_or(Ok(()), |card| sink(Found::Public(card)))?;
-    sink(Found::Gated(m.header))?;
-    sink(Found::Gated(m.payload))?;
+    sink(Found::Gated(m.header, gate))?;
+    sink(Found::Gated(m.payload, gate))?;
 
     let layout = |source| IndexError::Layout { cid: m.payload, source };
     let k = u8::try_from(m.leaf_chunks)
@@ -332,7 +351,7 @@ fn walk(
     let shape = PayloadShape::new(m.size, k).map_err(layout)?;
     if let Some(header) = store.get(&m.header)? {
         let r = readable_root(&header, &m.payload, shape.payload_len(), shape.tsize());
-        sink(Found::Gated(*r.cid()))?;
+        sink(Found::Gated(*r.cid(), gate))?;
     }
     let leaves = shape.leaf_count();
     let reader = match PayloadReader::open(store, &m.payload, shape) {
@@ -348,7 +367,7 @@ fn walk(
             Ok(nodes)
         });
         match names {
-            Ok(names) => names.into_iter().try_for_each(|cid| sink(Found::Gated(cid)))?,
+            Ok(names) => names.into_iter().try_for_each(|cid| sink(Found::Gated(cid, gate)))?,
             Err(error) => passed_over(error)?,
         }
     }
@@ -443,7 +462,7 @@ pub enum IndexError {
         /// What is wrong with it.
         source: LayoutError,
     },
-    /// [`BLOCKS_MAX`] blocks are remembered already.
+    /// As many blocks as there is room for are remembered already.
     #[error("the index of blocks is full")]
     Full,
     /// The block store failed.

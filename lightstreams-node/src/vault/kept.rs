@@ -16,9 +16,9 @@ use super::messages::Domain;
 use super::wire::{self, Fields, MapBuilder, WireError};
 
 /// The log's name on its disk.
-pub const LOG_NAME: &str = "kept";
+const LOG_NAME: &str = "kept";
 /// Bytes that a kept header may have, as any age header.
-pub const HEADER_MAX: usize = 128 * 1024;
+const HEADER_MAX: usize = 128 * 1024;
 const RECORD_MAX: usize = HEADER_MAX + 1024;
 
 /// A kept header.

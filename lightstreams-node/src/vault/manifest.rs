@@ -336,7 +336,10 @@ impl Card {
             .with_some("preview", self.preview.as_ref())
             .with_some("licence", text(&self.licence))
             .with_some("language", text(&self.language))
-            .with_some("tags", self.tags.as_ref().map(|tags| tags.iter().map(String::as_str).collect::<Vec<_>>()));
+            .with_some(
+                "tags",
+                self.tags.as_ref().map(|tags| tags.iter().map(String::as_str).collect::<Vec<_>>()),
+            );
         Block::new(DAG_CBOR, wire::encode(&map.build()))
     }
 

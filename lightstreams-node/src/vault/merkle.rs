@@ -150,8 +150,7 @@ mod tests {
             for index in 0..size {
                 let proof = inclusion_proof(&leaves, index).unwrap();
                 for claimed in 0..size {
-                    let holds =
-                        verify_inclusion(&leaves[index], claimed as u64, size as u64, &proof, &root);
+                    let holds = verify_inclusion(&leaves[index], claimed as u64, size as u64, &proof, &root);
                     assert_eq!(holds, claimed == index, "leaf {index} of {size} as {claimed}");
                 }
                 let mut long = proof.clone();

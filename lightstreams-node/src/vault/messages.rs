@@ -27,13 +27,13 @@ pub const ANSWER_MAX: usize = 256 * 1024;
 /// Bytes that a delegation, and the answer to it, may have.
 pub const DELEGATION_MAX: usize = 4 * 1024;
 /// Bytes that a custodian's record may have.
-pub const RECORD_MAX: usize = 16 * 1024;
+const RECORD_MAX: usize = 4 * 1024;
 /// Seeders that a release names at most.
 pub const SEEDERS_MAX: usize = 20;
 /// Bytes that a released header may have; one X25519 stanza takes 168.
-pub const RELEASED_HEADER_MAX: usize = 4 * 1024;
+const RELEASED_HEADER_MAX: usize = 4 * 1024;
 /// Bytes that a signature of an account may have: 65 by ECDSA, more where a contract judges it.
-pub const SIGNATURE_MAX: usize = 8 * 1024;
+pub(crate) const SIGNATURE_MAX: usize = 8 * 1024;
 const RECIPIENT_MAX: usize = 1 + 1216;
 const ADDRESS_TEXT_MAX: usize = 512;
 

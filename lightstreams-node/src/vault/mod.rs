@@ -7,26 +7,25 @@ mod audit;
 mod index;
 mod kept;
 mod manifest;
-mod merkle;
+pub mod merkle;
 mod messages;
 mod receipts;
 mod release;
 pub mod signature;
 mod wire;
 
-pub use audit::{AuditTrail, audit};
-pub use index::{Belonging, ContentIndex, IndexError, IndexedContent, Origin};
+pub use audit::{AuditAction, AuditEvent, AuditLine, AuditProblem, AuditTrail, Evidence, GrantSource, audit};
+pub use index::{Belonging, ContentIndex, Gate, IndexError, IndexedContent, Origin};
 pub use kept::{Kept, KeptError, KeptHeaders};
 pub use manifest::{Card, Manifest, ManifestError, Metadata, MetadataError, Place, VersionInfo};
-pub use merkle::verify_inclusion;
 pub use messages::{
     ANSWER_MAX, Answer, AuthAnswer, BlockPoint, CLOCK_SKEW_SECONDS, CustodianRecord, DELEGATION_MAX,
-    DELEGATION_SECONDS_MAX, Domain, Finality, KeyRequest, Message, PeerDelegation, REQUEST_MAX, Receipt, RecordError,
-    Refusal, RefusalCode, Release, ReleaseRequest, SEEDERS_MAX, Signed, SignedRefusal,
+    DELEGATION_SECONDS_MAX, Domain, Finality, KeyRequest, Message, PeerDelegation, REQUEST_MAX, Receipt,
+    RecordError, Refusal, RefusalCode, Release, ReleaseRequest, SEEDERS_MAX, Signed, SignedRefusal,
 };
 pub use receipts::{LoggedRelease, ReleaseLog, ReleaseLogError, leaf_of, read_log};
 pub use release::{
-    Admission, Answered, ChainView, ContentState, Custodian, Fault, PATH_MAX, REQUEST_SECONDS_MAX, ReleaseEngine, Tip,
-    code_of,
+    Admission, Answered, ChainHead, ChainView, ContentState, Custodian, Fault, PATH_MAX, REQUEST_SECONDS_MAX,
+    ReleaseEngine, Tip, code_of,
 };
 pub use wire::WireError;

@@ -20,9 +20,9 @@ use super::messages::{CLOCK_SKEW_SECONDS, Receipt, Release};
 use super::wire::{self, Fields, MapBuilder, WireError};
 
 /// The log's name on its disk.
-pub const LOG_NAME: &str = "releases";
+const LOG_NAME: &str = "releases";
 /// Answers that one reader may have open at a time.
-pub const OPEN_PER_READER_MAX: usize = 64;
+const OPEN_PER_READER_MAX: usize = 64;
 const RECORD_MAX: usize = 64 * 1024;
 
 /// A release as it stands in the log.
@@ -84,7 +84,7 @@ pub enum Known {
     Answered(Box<Release>),
     /// Its reader used its nonce for another request.
     Replayed,
-    /// Its reader has [`OPEN_PER_READER_MAX`] answers open; the first is forgotten in so many seconds.
+    /// Its reader has as many answers open as a reader may have; the first is forgotten in so many seconds.
     TooMany {
         /// Seconds.
         retry_s: u64,

@@ -15,7 +15,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use alloy_primitives::{Address, B256, Bytes};
 use cid::Cid;
-use lightstreams_acl::{AccessControl, AclError, At, BlockRef, ContentId, Decision, Denial};
+use lightstreams_acl::{
+    AccessControl, AclError, At, BlockRef, ContentId, Decision, Denial, FLAG_PQ_ONLY, FLAG_STRICT_AUDIT,
+};
 use lightstreams_crypto::ed25519::SigningKey;
 use lightstreams_crypto::{Error as CryptoError, Header, X25519Identity, X25519Recipient};
 use lightstreams_store::{BlockStore, StoreError};
@@ -23,7 +25,7 @@ use rand::CryptoRng;
 
 use super::manifest::{Manifest, Place, VersionInfo};
 use super::messages::{
-    Answer, BlockPoint, CLOCK_SKEW_SECONDS, Domain, Finality, KeyRequest, Message as _, Receipt, Refusal, RefusalCode,
+    Answer, BlockPoint, CLOCK_SKEW_SECONDS, Domain, Finality, KeyRequest, Receipt, Refusal, RefusalCode,
     Release, ReleaseRequest, SEEDERS_MAX, Signed, sha256,
 };
 use super::receipts::{Known, LoggedRelease, ReleaseLog, ReleaseLogError};
@@ -32,21 +34,34 @@ use super::signature;
 /// How far ahead a request may set its end.
 pub const REQUEST_SECONDS_MAX: u64 = 600;
 /// Within how long a receipt is covered by a published root.
-pub const MERGE_DELAY_SECONDS: u64 = 24 * 60 * 60;
+const MERGE_DELAY_SECONDS: u64 = 24 * 60 * 60;
 /// Blocks between the final block and the head that are asked at most; with more, the view counts as unknown.
 pub const PATH_MAX: usize = 4096;
-/// Flag of a content whose every access must stand on chain before it is answered.
-pub const FLAG_STRICT_AUDIT: u8 = 1;
-/// Flag of a content whose keys go to hybrid recipients only.
-pub const FLAG_PQ_ONLY: u8 = 4;
 
-/// Where the chain stands, as this node verified it.
+/// The head of the chain, as this node verified it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChainHead {
+    /// The block.
+    pub block: BlockPoint,
+    /// Its time, in Unix seconds.
+    pub time: u64,
+    /// The age in milliseconds from which on it is stale; `None` where heads do not age (`dev`).
+    pub stale_after_ms: Option<u64>,
+}
+
+impl ChainHead {
+    /// Whether the head is too old to be believed at `now_ms` (Unix milliseconds).
+    pub fn is_stale(&self, now_ms: u64) -> bool {
+        let age = now_ms.saturating_sub(self.time.saturating_mul(1000));
+        self.stale_after_ms.is_some_and(|limit| age > limit)
+    }
+}
+
+/// The head and what of its ancestors is final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tip {
     /// The head.
-    pub head: BlockPoint,
-    /// The head's time, in Unix seconds.
-    pub head_time: u64,
+    pub head: ChainHead,
     /// The newest final block.
     pub final_block: BlockPoint,
     /// The final block's time, in Unix seconds.
@@ -55,16 +70,6 @@ pub struct Tip {
     pub finality: Finality,
     /// The blocks between the two, in ascending order, neither included; all ancestors of the head.
     pub between: Vec<BlockPoint>,
-    /// The age in milliseconds from which on the head is stale; `None` where heads do not age (`dev`).
-    pub stale_after_ms: Option<u64>,
-}
-
-impl Tip {
-    /// Whether the head is too old to be believed at `now_ms` (Unix milliseconds).
-    pub fn is_stale(&self, now_ms: u64) -> bool {
-        let age = now_ms.saturating_sub(self.head_time.saturating_mul(1000));
-        self.stale_after_ms.is_some_and(|limit| age > limit)
-    }
 }
 
 /// What the registry says of a content at a block.
@@ -74,6 +79,8 @@ pub struct ContentState {
     pub owner: Address,
     /// The flags.
     pub flags: u8,
+    /// Whether every account may read.
+    pub is_public: bool,
     /// The accounts in custody.
     pub custody: Vec<Address>,
 }
@@ -82,7 +89,9 @@ pub struct ContentState {
 pub trait ChainView: AccessControl {
     /// The registry that this view is of.
     fn domain(&self) -> Domain;
-    /// Where the chain stands.
+    /// The head.
+    fn head(&self) -> Result<ChainHead, AclError>;
+    /// The head, the newest final block, and the way between; an error where the final block left the chain.
     fn tip(&self) -> Result<Tip, AclError>;
     /// The content at `block`, or `None` if it is not registered there.
     fn content(&self, content: ContentId, block: BlockRef) -> Result<Option<ContentState>, AclError>;
@@ -304,9 +313,10 @@ impl ReleaseEngine {
         seen.request = Some(digest);
         let recipient = self.judge_shape(&request, view.domain(), now_s)?;
 
-        let tip = view.tip().map_err(|error| Stop { code: RefusalCode::StaleView, ..Fault::from(error).into() })?;
-        seen.head = Some(tip.head);
-        if tip.is_stale(now_ms) {
+        let tip =
+            view.tip().map_err(|error| Stop { code: RefusalCode::StaleView, ..Fault::from(error).into() })?;
+        seen.head = Some(tip.head.block);
+        if tip.head.is_stale(now_ms) {
             return Err(Stop { retry_s: Some(1), ..RefusalCode::StaleView.into() });
         }
         if tip.between.len() >= PATH_MAX {
@@ -343,7 +353,7 @@ impl ReleaseEngine {
             reader: request.msg.reader,
             header_hash: sha256(&header),
             final_block: case.tip.final_block,
-            head: case.tip.head,
+            head: case.tip.head.block,
             finality: case.tip.finality,
             at_ms: now_ms,
             merge_delay_s: MERGE_DELAY_SECONDS,
@@ -356,7 +366,12 @@ impl ReleaseEngine {
     }
 
     /// Shape, domain and time of the request, and that it asks us.
-    fn judge_shape(&self, request: &ReleaseRequest, domain: Domain, now: u64) -> Result<X25519Recipient, Stop> {
+    fn judge_shape(
+        &self,
+        request: &ReleaseRequest,
+        domain: Domain,
+        now: u64,
+    ) -> Result<X25519Recipient, Stop> {
         let msg = &request.signed.msg;
         if request.signed.domain != domain {
             return Err(RefusalCode::UnknownContent.into());
@@ -488,7 +503,7 @@ fn refuse_known(known: Known) -> Result<(), Stop> {
 
 impl Case<'_> {
     fn at_head(&self) -> BlockRef {
-        BlockRef::Hash(self.tip.head.hash)
+        BlockRef::Hash(self.tip.head.block.hash)
     }
 
     fn at_final(&self) -> BlockRef {
@@ -557,7 +572,7 @@ impl Case<'_> {
     /// The head is asked with the strictest times: begun at the final block's, not ended at the later of the head's and
     /// our clock's. An idle chain would otherwise never see the end of a term.
     fn head_question(&self, epoch: u32) -> At {
-        let ends = self.tip.head_time.max(self.now_s).max(1);
+        let ends = self.tip.head.time.max(self.now_s).max(1);
         At::block(self.at_head()).epoch(epoch).clock(self.tip.final_time.max(1), ends)
     }
 
