@@ -16,7 +16,7 @@ const SEALED: usize = CHUNK + TAG;
 
 /// Length of the payload (without nonce) of `plaintext_len` bytes.
 ///
-/// Saturates at `u64::MAX`, which is the length of no payload.
+/// Saturates at `u64::MAX`.
 pub const fn payload_len(plaintext_len: u64) -> u64 {
     plaintext_len.saturating_add(chunk_count(plaintext_len).saturating_mul(TAG as u64))
 }

@@ -5,7 +5,7 @@ use crate::{Error, FileKey, Stanza};
 /// Somebody a file is for: wraps file keys.
 ///
 /// One wrapping makes one stanza. A recipient draws what is random from the generator it is given, and
-/// never the same twice. Implementations pass [`check_recipient`](crate::testing::check_recipient).
+/// never the same twice. Implementations pass `testing::check_recipient` (feature `testing`).
 pub trait Recipient {
     /// Wraps `file_key` so that only the matching [`Identity`] can take it out again.
     fn wrap(&self, file_key: &FileKey, rng: &mut dyn CryptoRng) -> Result<Stanza, Error>;

@@ -1,0 +1,127 @@
+//! What is derived from the file key beside the payload: commitment, item keys, metadata.
+
+use lightstreams_crypto::{
+    CollectionKey, Error, FileKey, METADATA_LEN_MAX, PayloadNonce, commitment, item_key, open_metadata,
+    rand_core::TryRng, seal_metadata, verify_commitment,
+};
+use sha2::{Digest, Sha256};
+
+use crate::{rng, text};
+
+fn bytes<const N: usize>(from: u8) -> [u8; N] {
+    std::array::from_fn(|i| from + i as u8)
+}
+
+fn key() -> FileKey {
+    FileKey::from_bytes(bytes(0))
+}
+
+fn nonce() -> PayloadNonce {
+    PayloadNonce::from_bytes(bytes(16))
+}
+
+// The values were computed with another implementation of HKDF.
+#[test]
+fn known_commitments() {
+    let with = commitment(&key(), &nonce(), &bytes::<92>(0));
+    assert_eq!(hex::encode(with), "b57a2cd1c6c4b566a269e08a297c198b2f9a190dba2a55af936e39ed6bb10406");
+    let without = commitment(&key(), &nonce(), b"");
+    assert_eq!(hex::encode(without), "b89db102c20b73a1e4cf55afeff9ad565eb2f9be68ef158de6b87dd829bc0772");
+}
+
+#[test]
+fn known_item_key() {
+    let collection = CollectionKey::from_bytes(bytes(0));
+    let item = item_key(&collection, &bytes(100), 7, 9, &nonce());
+    assert_eq!(hex::encode(item.expose()), "c9544d3df43d1fcf94a9c73cf7844f3e");
+}
+
+#[test]
+fn a_commitment_holds_for_its_key_nonce_and_context_alone() {
+    let ctx = bytes::<92>(0);
+    let public = commitment(&key(), &nonce(), &ctx);
+    verify_commitment(&key(), &nonce(), &ctx, &public).unwrap();
+    let mut elsewhere = ctx;
+    elsewhere[91] ^= 1;
+    let mut altered = public;
+    altered[0] ^= 1;
+    let other_key = FileKey::from_bytes(bytes(1));
+    let other_nonce = PayloadNonce::from_bytes(bytes(17));
+    for outcome in [
+        verify_commitment(&other_key, &nonce(), &ctx, &public),
+        verify_commitment(&key(), &other_nonce, &ctx, &public),
+        verify_commitment(&key(), &nonce(), &elsewhere, &public),
+        verify_commitment(&key(), &nonce(), b"", &public),
+        verify_commitment(&key(), &nonce(), &ctx, &altered),
+    ] {
+        assert!(matches!(outcome, Err(Error::CommitmentMismatch)));
+    }
+}
+
+/// Gives out 0, 1, 2, ..: for known answers only.
+struct Counting(u8);
+
+impl TryRng for Counting {
+    type Error = std::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        unreachable!("only bytes are drawn")
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        unreachable!("only bytes are drawn")
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        for byte in bytes {
+            *byte = self.0;
+            self.0 += 1;
+        }
+        Ok(())
+    }
+}
+
+impl lightstreams_crypto::rand_core::TryCryptoRng for Counting {}
+
+#[test]
+fn known_metadata_box() {
+    let sealed = seal_metadata(&key(), &nonce(), &bytes::<36>(0), b"name", &mut Counting(0)).unwrap();
+    assert_eq!(sealed.len(), 24 + 256 + 16);
+    assert_eq!(
+        hex::encode(Sha256::digest(&sealed)),
+        "93f840e978aa07d2d6e96491b5c1df1fe50552b6e9e41c16b862f0378888be05"
+    );
+}
+
+#[test]
+fn metadata_opens_at_every_length_and_hides_it_to_256_bytes() {
+    for len in [0, 1, 254, 255, 256, 257, 511, 512, 60_000] {
+        let metadata = text(len);
+        let sealed = seal_metadata(&key(), &nonce(), b"aad", &metadata, &mut rng(1)).unwrap();
+        assert_eq!(sealed.len(), 24 + (len / 256 + 1) * 256 + 16);
+        assert_eq!(open_metadata(&key(), &nonce(), b"aad", &sealed).unwrap(), metadata);
+    }
+    // Metadata that looks like padding.
+    for metadata in [&[0x80][..], &[0x80, 0, 0], &[0; 300]] {
+        let sealed = seal_metadata(&key(), &nonce(), b"aad", metadata, &mut rng(2)).unwrap();
+        assert_eq!(open_metadata(&key(), &nonce(), b"aad", &sealed).unwrap(), metadata);
+    }
+    assert!(seal_metadata(&key(), &nonce(), b"", &text(METADATA_LEN_MAX), &mut rng(3)).is_err());
+}
+
+#[test]
+fn metadata_changed_in_any_bit_or_moved_elsewhere_is_refused() {
+    let sealed = seal_metadata(&key(), &nonce(), b"aad", b"name", &mut rng(4)).unwrap();
+    for bit in 0..sealed.len() * 8 {
+        let mut damaged = sealed.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let outcome = open_metadata(&key(), &nonce(), b"aad", &damaged);
+        assert!(matches!(outcome, Err(Error::DamagedMetadata)), "bit {bit}");
+    }
+    for len in 0..sealed.len() {
+        assert!(open_metadata(&key(), &nonce(), b"aad", &sealed[..len]).is_err(), "{len} bytes");
+    }
+    assert!(open_metadata(&key(), &nonce(), b"aae", &sealed).is_err());
+    assert!(open_metadata(&FileKey::from_bytes(bytes(1)), &nonce(), b"aad", &sealed).is_err());
+    assert!(open_metadata(&key(), &nonce(), b"aad", &vec![0; METADATA_LEN_MAX + 1]).is_err());
+}

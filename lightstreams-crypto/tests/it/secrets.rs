@@ -1,0 +1,34 @@
+//! No secret shows where things are printed.
+
+use std::fmt::Debug;
+
+use lightstreams_crypto::{
+    CollectionKey, FileKey, PayloadDecryptor, PayloadEncryptor, PayloadKey, PayloadNonce, ScryptIdentity,
+    ScryptRecipient, X25519Identity, ed25519::SigningKey,
+};
+
+#[track_caller]
+fn hides(value: &dyn Debug, secret: &[u8]) {
+    let text = format!("{value:?} {value:#?}");
+    assert!(!text.contains(&hex::encode(secret)), "{text}");
+    assert!(!text.contains(&format!("{secret:?}")), "{text}");
+    assert!(!text.contains(&*String::from_utf8_lossy(secret)), "{text}");
+}
+
+#[test]
+fn debug_output_shows_no_secret() {
+    let secret = [b'S'; 32];
+    let short = [b'S'; 16];
+    hides(&FileKey::from_bytes(short), &short);
+    hides(&CollectionKey::from_bytes(secret), &secret);
+    hides(&SigningKey::from_seed(&secret), &secret);
+    hides(&ScryptRecipient::new(secret), &secret);
+    hides(&ScryptIdentity::new(secret), &secret);
+    let identity = X25519Identity::from_bytes(secret);
+    hides(&identity, &secret);
+    hides(&identity, identity.to_secret_string().as_bytes());
+    let key = PayloadKey::derive(&FileKey::from_bytes(short), &PayloadNonce::from_bytes([0; 16]));
+    hides(&key, &short);
+    hides(&PayloadEncryptor::new(key.clone(), &secret[..]), &secret);
+    hides(&PayloadDecryptor::new(key, &secret[..]), &secret);
+}
