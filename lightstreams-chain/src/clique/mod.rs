@@ -81,10 +81,10 @@ impl Clique {
 
     /// The rules of `genesis`, whose engine is `clique` or `dev`.
     pub fn for_genesis(genesis: &Genesis) -> Self {
-        let clique = genesis.file().config.clique.unwrap_or_default();
-        let plain_ms = clique.period.unwrap_or_default().saturating_mul(1_000);
+        let plain = genesis.file().config.clique;
+        let plain_ms = plain.and_then(|plain| plain.period).unwrap_or_default().saturating_mul(1_000);
         Self::new(CliqueConfig {
-            epoch: clique.epoch.unwrap_or_default(),
+            epoch: plain.and_then(|plain| plain.epoch).unwrap_or_default(),
             block_period_ms: genesis.network().map_or(plain_ms, |network| network.block_period_ms),
         })
     }

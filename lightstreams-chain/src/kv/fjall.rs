@@ -15,8 +15,9 @@ pub struct FjallKv {
 impl FjallKv {
     /// Opens the database in the directory `path`, made if absent. One process opens it at a time.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, KvError> {
-        let database =
-            Database::builder(path.as_ref()).open().map_err(|error| KvError::new("open", None, error))?;
+        let database = Database::builder(path.as_ref())
+            .open()
+            .map_err(|error| KvError::new("open", None, error))?;
         let tables = Table::ALL
             .iter()
             .map(|table| {
@@ -35,7 +36,8 @@ impl FjallKv {
 
 impl Kv for FjallKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        let value = self.table(table)?.get(key).map_err(|error| KvError::new("get", Some(table), error))?;
+        let value =
+            self.table(table)?.get(key).map_err(|error| KvError::new("get", Some(table), error))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
