@@ -283,3 +283,52 @@ pub fn claim_database(path: &Path, kind: &str) -> Result<()> {
 fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(60).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_locked_once_and_belongs_to_its_owner() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::new(temp.path().join("a/b"));
+        let lock = dir.lock().unwrap();
+        let error = dir.lock().unwrap_err();
+        assert_eq!(error.code(), "data_dir_locked");
+        assert!(error.message().contains(&std::process::id().to_string()), "{error}");
+        assert_eq!(fs::metadata(dir.root()).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(lock);
+        dir.lock().unwrap();
+        assert_eq!(dir.require_initialised().unwrap_err().code(), "not_initialised");
+    }
+
+    #[test]
+    fn a_foreign_database_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("blocks");
+        claim_database(&path, "blocks fjall 1").unwrap();
+        claim_database(&path, "blocks fjall 1").unwrap();
+        for kind in ["blocks rocksdb 1", "blocks fjall 2"] {
+            assert_eq!(claim_database(&path, kind).unwrap_err().code(), "foreign_database");
+        }
+        let other = temp.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("CURRENT"), "x").unwrap();
+        assert_eq!(claim_database(&other, "blocks fjall 1").unwrap_err().code(), "foreign_database");
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("file");
+        write_private(&path, b"one").unwrap();
+        write_private(&path, b"two").unwrap();
+        assert_eq!(write_private_new(&path, b"three").unwrap_err().code(), "already_exists");
+        assert_eq!(read_text(&path).unwrap(), "two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+        assert_eq!(read_text_bounded(&path, 2).unwrap_err().code(), "file_too_long");
+        let deep = DataDir::new(temp.path().join("x".repeat(120)));
+        assert_eq!(deep.check_socket_path().unwrap_err().code(), "data_dir_path_too_long");
+    }
+}

@@ -1,1 +1,4 @@
-//! The private API and the RPC listener.
+//! The private API over the socket, and the listener of JSON-RPC.
+
+pub mod rpc;
+pub mod stream;
