@@ -157,7 +157,7 @@ impl ContentRegistry {
 
     /// Gives the content, and all that belongs to it, to `to`.
     pub fn transfer(&self, from: Address, to: Address, content: ContentId) -> Call<()> {
-        Call::command(self.0, &abi::ContentRegistry::transferFromCall { from, to, id: content.as_u256() })
+        Call::command(self.0, &abi::ContentRegistry::transferFromCall { from, to, tokenId: content.as_u256() })
     }
 
     /// Several calls of this registry in one transaction: all or none.
@@ -202,7 +202,7 @@ impl ContentRegistry {
 
     /// The owner; reverts for an unknown content.
     pub fn owner_of(&self, content: ContentId) -> Call<Address> {
-        Call::new(self.0, &abi::ContentRegistry::ownerOfCall { id: content.as_u256() })
+        Call::new(self.0, &abi::ContentRegistry::ownerOfCall { tokenId: content.as_u256() })
     }
 
     /// The contract's answer to [`AccessControl::decide`](crate::AccessControl::decide): `u32::MAX` is the head's epoch, time 0 the block's.
@@ -273,7 +273,7 @@ impl Market {
 
     /// Code that deploys a market of `registry`.
     pub fn init_code(registry: Address) -> Bytes {
-        let constructor = abi::Market::constructorCall { registry };
+        let constructor = abi::Market::constructorCall { registry_: registry };
         let mut code = abi::Market::BYTECODE.to_vec();
         code.extend(alloy_sol_types::SolConstructor::abi_encode(&constructor));
         code.into()
