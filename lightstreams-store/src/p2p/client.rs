@@ -623,3 +623,265 @@ fn fits(outstanding: usize, size: usize, buffered: usize, window: usize) -> bool
 fn all_peers(count: usize) -> u64 {
     1u64.checked_shl(count as u32).map_or(u64::MAX, |bit| bit - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+    const LIMITS: Limits =
+        Limits { peer_window: MIB, session_window: 2 * MIB, timeout: Duration::from_secs(4) };
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A client, its clock, and what it said.
+    struct Case {
+        client: Client,
+        now: Instant,
+        peers: Vec<PeerId>,
+        asked: HashMap<PeerId, Vec<Cid>>,
+        delivered: Vec<Block>,
+        dials: usize,
+        blamed: Vec<PeerId>,
+        finished: Option<(Vec<Cid>, Vec<(PeerId, PeerFailureKind)>)>,
+    }
+
+    impl Case {
+        fn new(peers: usize) -> Self {
+            let mut case = Self {
+                client: Client::new(LIMITS),
+                now: Instant::now(),
+                peers: (0..peers).map(|_| PeerId::random()).collect(),
+                asked: HashMap::new(),
+                delivered: Vec::new(),
+                dials: 0,
+                blamed: Vec::new(),
+                finished: None,
+            };
+            for peer in case.peers.clone() {
+                case.client.connected(case.now, peer);
+            }
+            case
+        }
+
+        fn open(&mut self, blocks: &[Block]) {
+            let cids = blocks.iter().map(|block| *block.cid()).collect();
+            self.client.open(self.now, 1, cids, &self.peers, PATIENCE);
+            self.drain();
+        }
+
+        fn drain(&mut self) {
+            while let Some(output) = self.client.next_output() {
+                match output {
+                    Output::Dial(_) => self.dials += 1,
+                    Output::Send { peer, entries, full } => {
+                        let asked = self.asked.entry(peer).or_default();
+                        if full {
+                            asked.clear();
+                        }
+                        for entry in entries {
+                            asked.retain(|cid| *cid != entry.cid);
+                            if !entry.cancel {
+                                asked.push(entry.cid);
+                            }
+                        }
+                    }
+                    Output::Deliver { block, .. } => self.delivered.push(block),
+                    Output::Finished { missing, failures, .. } => {
+                        assert!(self.finished.replace((missing, failures)).is_none());
+                    }
+                    Output::Blame(peer) => self.blamed.push(peer),
+                }
+            }
+        }
+
+        fn asked(&self, peer: usize) -> Vec<Cid> {
+            self.asked.get(&self.peers[peer]).cloned().unwrap_or_default()
+        }
+
+        fn answer(&mut self, peer: usize, block: &Block) {
+            let id = self.peers[peer];
+            self.asked.entry(id).or_default().retain(|cid| cid != block.cid());
+            self.client.block(self.now, id, block);
+            self.drain();
+        }
+
+        fn dont_have(&mut self, peer: usize, cid: &Cid) {
+            let id = self.peers[peer];
+            self.asked.entry(id).or_default().retain(|other| other != cid);
+            self.client.dont_have(self.now, id, cid);
+            self.drain();
+        }
+
+        fn pass(&mut self, time: Duration) {
+            self.now += time;
+            self.client.tick(self.now);
+            self.drain();
+        }
+    }
+
+    fn blocks(count: usize, len: usize) -> Vec<Block> {
+        let block = |i: usize| {
+            let mut data = vec![0; len];
+            data[..8].copy_from_slice(&i.to_be_bytes());
+            Block::raw(data)
+        };
+        (0..count).map(block).collect()
+    }
+
+    #[test]
+    fn windows_hold_for_peers_session_and_consumer() {
+        let mut case = Case::new(3);
+        let all = blocks(40, 256 * 1024);
+        case.open(&all);
+        assert_eq!((case.asked(0).len(), case.asked(1).len(), case.asked(2).len()), (4, 4, 0));
+        // Until the consumer takes, nothing more is asked for.
+        for block in &all[..8] {
+            case.answer(usize::from(!case.asked(0).contains(block.cid())), block);
+        }
+        assert_eq!(case.delivered.len(), 8);
+        assert_eq!((0..3).map(|peer| case.asked(peer).len()).sum::<usize>(), 0);
+        case.client.consumed(case.now, 1, 3 * 256 * 1024);
+        case.drain();
+        assert_eq!((0..3).map(|peer| case.asked(peer).len()).sum::<usize>(), 3);
+        assert!(case.client.next_timeout().is_some());
+    }
+
+    #[test]
+    fn small_blocks_do_not_open_the_window_to_large_ones() {
+        let mut case = Case::new(1);
+        let all = blocks(600, 100);
+        case.open(&all);
+        for block in &all[..100] {
+            case.answer(0, block);
+            case.client.consumed(case.now, 1, block.len());
+            case.drain();
+        }
+        assert!((5..=MIB / SIZE_GUESS_MIN).contains(&case.asked(0).len()));
+    }
+
+    #[test]
+    fn a_block_goes_from_peer_to_peer_until_one_has_it() {
+        let mut case = Case::new(3);
+        let all = blocks(1, 100);
+        case.open(&all);
+        case.dont_have(0, all[0].cid());
+        assert_eq!(case.asked(1), [*all[0].cid()]);
+        case.dont_have(1, all[0].cid());
+        case.answer(2, &all[0]);
+        assert_eq!(case.delivered, all);
+        assert_eq!(case.finished, Some((vec![], vec![])));
+    }
+
+    #[test]
+    fn silence_is_met_by_a_second_chance_and_then_by_the_others() {
+        let mut case = Case::new(2);
+        let all = blocks(2, 100);
+        case.open(&all);
+        assert_eq!(case.asked(0).len(), 2);
+        case.pass(LIMITS.timeout);
+        assert_eq!((case.asked(0).len(), case.asked(1).len()), (0, 2), "cancelled here, asked there");
+        case.dont_have(1, all[1].cid());
+        assert_eq!(case.asked(0), [*all[1].cid()], "asked again where nobody said no");
+        case.answer(1, &all[0]);
+        case.pass(LIMITS.timeout);
+        let failures =
+            vec![(case.peers[0], PeerFailureKind::Silent), (case.peers[1], PeerFailureKind::Absent)];
+        assert_eq!(case.finished, Some((vec![*all[1].cid()], failures)));
+        // What comes too late is no offence.
+        case.answer(0, &all[1]);
+        assert!(case.blamed.is_empty());
+    }
+
+    #[test]
+    fn a_lost_peer_is_dialed_again_while_others_go_on() {
+        let mut case = Case::new(2);
+        let all = blocks(4, 100);
+        case.open(&all);
+        let (lost, now) = (case.peers[0], case.now);
+        for dials in 1..=DIALS_MAX {
+            case.client.disconnected(now, lost);
+            case.drain();
+            assert_eq!(case.dials, usize::from(dials));
+            assert_eq!(case.asked(1).len(), 4);
+            case.client.connected(now, lost);
+        }
+        case.client.disconnected(now, lost);
+        case.drain();
+        assert_eq!(case.dials, usize::from(DIALS_MAX), "a connection that flaps is given up");
+        all.iter().for_each(|block| case.answer(1, block));
+        assert_eq!(case.finished, Some((vec![], vec![(lost, PeerFailureKind::Unreachable)])));
+    }
+
+    #[test]
+    fn patience_runs_while_peers_are_waited_for_and_not_while_the_consumer_is() {
+        let mut case = Case::new(1);
+        let all = blocks(2, MIB);
+        case.open(&all);
+        case.answer(0, &all[0]);
+        case.dont_have(0, all[1].cid());
+        assert_eq!(case.finished.take().map(|(missing, _)| missing), Some(vec![*all[1].cid()]));
+
+        let connecting = PeerId::random();
+        case.client.open(case.now, 2, vec![*all[1].cid()], &[connecting], PATIENCE);
+        case.pass(PATIENCE - Duration::from_millis(1));
+        assert_eq!(case.finished, None);
+        case.pass(Duration::from_millis(1));
+        let failures = vec![(connecting, PeerFailureKind::Unreachable)];
+        assert_eq!(case.finished, Some((vec![*all[1].cid()], failures)));
+        assert_eq!(case.client.next_timeout(), None);
+    }
+
+    #[test]
+    fn two_sessions_share_a_want_and_one_may_leave() {
+        let mut case = Case::new(1);
+        let all = blocks(1, 100);
+        case.open(&all);
+        case.client.open(case.now, 2, vec![*all[0].cid()], &case.peers, PATIENCE);
+        case.drain();
+        case.client.close(case.now, 1);
+        case.drain();
+        assert_eq!(case.asked(0).len(), 1, "the other session still wants it");
+        case.answer(0, &all[0]);
+        assert_eq!(case.delivered, all);
+        case.client.close(case.now, 2);
+        assert_eq!(case.client.wanted_of(&case.peers[0]), 0);
+    }
+
+    #[test]
+    fn a_block_comes_under_the_cid_that_was_wanted() {
+        let mut case = Case::new(1);
+        let node = Block::new(crate::DAG_PB, vec![1; 50]);
+        let old = Cid::new_v0(*node.cid().hash()).unwrap();
+        case.client.open(case.now, 1, vec![old, *node.cid()], &case.peers, PATIENCE);
+        case.drain();
+        case.answer(0, &node);
+        let delivered: Vec<Cid> = case.delivered.iter().map(|block| *block.cid()).collect();
+        assert_eq!(delivered, [old, *node.cid()]);
+    }
+
+    #[test]
+    fn unasked_blocks_end_the_use_of_their_sender() {
+        let mut case = Case::new(2);
+        let all = blocks(3, 100);
+        case.open(&all[..2]);
+        case.answer(0, &all[2]);
+        assert_eq!(case.blamed, [case.peers[0]]);
+        assert_eq!((case.asked(0).len(), case.asked(1).len()), (0, 2));
+        assert!(case.delivered.is_empty());
+    }
+
+    #[test]
+    fn everything_is_asked_again_when_a_connection_is_replaced() {
+        let mut case = Case::new(1);
+        let all = blocks(3, 100);
+        case.open(&all);
+        case.asked.clear();
+        case.client.resend(case.peers[0]);
+        case.drain();
+        let mut asked = case.asked(0);
+        asked.sort();
+        let mut wanted: Vec<Cid> = all.iter().map(|block| *block.cid()).collect();
+        wanted.sort();
+        assert_eq!(asked, wanted);
+    }
+}

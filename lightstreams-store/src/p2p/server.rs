@@ -327,3 +327,181 @@ fn due(arrived: Instant, now: Instant, delay: Duration) -> Instant {
     }
     due
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Block;
+
+    const DELAY: Duration = Duration::from_millis(20);
+    const LIMITS: Limits =
+        Limits { peer_bytes: 1000, total_bytes: 10_000, lookups: 2, negative_delay: DELAY };
+
+    fn cid(n: u32) -> Cid {
+        *Block::raw(n.to_be_bytes().to_vec()).cid()
+    }
+
+    fn want(n: u32) -> Entry {
+        Entry { cid: cid(n), priority: 0, cancel: false, kind: WantKind::Block, send_dont_have: true }
+    }
+
+    fn block(len: usize) -> Answer {
+        Answer::Block(vec![0; len].into())
+    }
+
+    fn all(lookup: &Lookup, answer: Answer) -> Vec<Answer> {
+        vec![answer; lookup.wants.len()]
+    }
+
+    #[test]
+    fn denied_and_absent_leave_together_and_never_before_the_delay() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        server.wants(now, peer, (0..4).map(want).collect(), false);
+        let lookup = server.next_lookup().unwrap();
+        let answers = all(&lookup, Answer::Absent);
+        server.answered(now + DELAY / 2, lookup, answers);
+        assert!(server.next_message().is_none());
+        assert_eq!(server.next_timeout(), Some(now + DELAY));
+        server.tick(now + DELAY);
+        let (_, _, message) = server.next_message().unwrap();
+        assert_eq!(message.presences.len(), 4);
+        assert_eq!(server.next_timeout(), None);
+    }
+
+    #[test]
+    fn a_late_negative_leaves_after_a_whole_number_of_delays() {
+        let start = Instant::now();
+        for (took, leaves) in [(0, 1), (1, 1), (20, 1), (21, 2), (40, 2), (59, 3), (201, 11)] {
+            let due = due(start, start + Duration::from_millis(took), DELAY);
+            assert_eq!(due, start + DELAY * leaves, "a look-up of {took} ms");
+        }
+    }
+
+    #[test]
+    fn wants_wait_while_answers_are_on_their_way() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        server.wants(now, peer, vec![want(1)], false);
+        let lookup = server.next_lookup().unwrap();
+        let answers = all(&lookup, block(1000));
+        server.answered(now, lookup, answers);
+        let (_, id, _) = server.next_message().unwrap();
+        server.wants(now, peer, vec![want(2)], false);
+        assert!(server.next_lookup().is_none());
+        server.done(peer, id);
+        assert_eq!(server.next_lookup().unwrap().wants.len(), 1);
+    }
+
+    #[test]
+    fn peers_take_turns() {
+        let mut server = Server::new(LIMITS);
+        let now = Instant::now();
+        let peers = [PeerId::random(), PeerId::random()];
+        for (peer, count) in peers.into_iter().zip([1000, 1]) {
+            server.wants(now, peer, (0..count).map(want).collect(), false);
+        }
+        let first = server.next_lookup().unwrap();
+        let second = server.next_lookup().unwrap();
+        assert_eq!((first.peer, second.peer), (peers[0], peers[1]));
+        assert!(server.next_lookup().is_none(), "no more than two look-ups at a time");
+        let answers = all(&first, Answer::Later);
+        server.answered(now, first, answers);
+        assert_eq!(server.next_lookup().unwrap().peer, peers[0]);
+    }
+
+    #[test]
+    fn priority_goes_first_within_a_peer() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let entries = [(1, -5), (2, 7), (3, 0)].map(|(n, priority)| Entry { priority, ..want(n) });
+        server.wants(now, peer, entries.to_vec(), false);
+        let lookup = server.next_lookup().unwrap();
+        assert_eq!(lookup.wants.iter().map(|want| want.cid).collect::<Vec<_>>(), [cid(2), cid(3), cid(1)]);
+    }
+
+    #[test]
+    fn a_peer_keeps_at_most_its_number_of_wants() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        for round in 0..4 {
+            server.wants(now, peer, (round * 1000..(round + 1) * 1000).map(want).collect(), false);
+        }
+        let mut answered = 0;
+        while let Some(lookup) = server.next_lookup() {
+            answered += lookup.wants.len();
+            let answers = all(&lookup, Answer::Absent);
+            server.answered(now, lookup, answers);
+        }
+        assert_eq!(answered, WANTS_MAX);
+        server.wants(now, peer, vec![want(9999)], false);
+        assert!(server.next_lookup().is_none(), "negative answers still to come count too");
+        server.tick(now + DELAY);
+        let (_, id, message) = server.next_message().unwrap();
+        assert_eq!(message.presences.len(), WANTS_MAX);
+        server.done(peer, id);
+        server.wants(now, peer, vec![want(9999)], false);
+        assert!(server.next_lookup().is_some());
+    }
+
+    #[test]
+    fn a_cancel_reaches_a_want_that_is_being_looked_up() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        server.wants(now, peer, vec![want(1), want(2)], false);
+        let lookup = server.next_lookup().unwrap();
+        server.wants(now, peer, vec![Entry { cancel: true, ..want(1) }], false);
+        let answers = all(&lookup, block(10));
+        server.answered(now, lookup, answers);
+        assert_eq!(server.next_message().unwrap().2.payloads.len(), 1);
+    }
+
+    #[test]
+    fn a_want_repeated_while_its_block_leaves_is_not_served_twice() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        server.wants(now, peer, vec![want(1)], false);
+        let lookup = server.next_lookup().unwrap();
+        let answers = all(&lookup, block(10));
+        server.answered(now, lookup, answers);
+        server.wants(now, peer, vec![want(1)], true);
+        assert!(server.next_lookup().is_none());
+        let (_, id, _) = server.next_message().unwrap();
+        server.done(peer, id);
+        server.wants(now, peer, vec![want(1)], false);
+        assert!(server.next_lookup().is_some());
+    }
+
+    #[test]
+    fn an_answer_for_an_earlier_visit_is_dropped() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        server.wants(now, peer, vec![want(1)], false);
+        let lookup = server.next_lookup().unwrap();
+        server.disconnected(peer);
+        server.wants(now, peer, vec![want(1)], false);
+        let answers = all(&lookup, block(10));
+        server.answered(now, lookup, answers);
+        assert!(server.next_message().is_none());
+        assert!(server.next_lookup().is_some());
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_peer_that_went() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        server.wants(now, peer, (0..10).map(want).collect(), false);
+        let lookup = server.next_lookup().unwrap();
+        let answers = lookup
+            .wants
+            .iter()
+            .enumerate()
+            .map(|(i, _)| if i % 2 == 0 { block(500) } else { Answer::Absent });
+        let answers = answers.collect();
+        server.answered(now, lookup, answers);
+        server.disconnected(peer);
+        assert_eq!((server.on_the_way, server.lookups), (0, 0));
+        assert!(server.peers.is_empty() && server.turns.is_empty() && server.negatives.is_empty());
+        assert!(server.next_message().is_none());
+    }
+}
