@@ -89,8 +89,8 @@ contract Market is ReentrancyGuardTransient {
     /// What all accounts together may withdraw: never more than this contract holds.
     mapping(address token => uint256) public totalOwed;
 
-    event Listed(uint256 indexed planId, uint256 indexed id, address indexed seller, Plan plan);
-    event Closed(uint256 indexed planId, uint256 indexed id, address indexed by);
+    event Listed(uint256 indexed id, uint256 indexed planId, address indexed seller, Plan plan);
+    event Closed(uint256 indexed id, uint256 indexed planId, address indexed by);
     event Purchased(
         uint256 orderId,
         uint256 indexed id,
@@ -161,7 +161,7 @@ contract Market is ReentrancyGuardTransient {
         }
         if (count != 0 && sum != WHOLE) revert InvalidPlan();
         _plans[id].push(planId);
-        emit Listed(planId, id, msg.sender, plan);
+        emit Listed(id, planId, msg.sender, plan);
     }
 
     /// Ends the sale of a plan. The content's owner, or who listed it.
@@ -169,7 +169,7 @@ contract Market is ReentrancyGuardTransient {
         Offer storage offer = _offer(planId);
         if (msg.sender != offer.seller && msg.sender != registry.ownerOf(offer.id)) revert NotOwner(offer.id);
         offer.closed = true;
-        emit Closed(planId, offer.id, msg.sender);
+        emit Closed(offer.id, planId, msg.sender);
     }
 
     /// Buys a plan for `to`. The price must not exceed `maxPrice`, `expectedManifest` must be of the head version, and somebody must hold

@@ -80,7 +80,11 @@ impl<T> Clone for Call<T> {
 
 impl<T> fmt::Debug for Call<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("to", &self.to).field("value", &self.value).field("data", &self.data).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("to", &self.to)
+            .field("value", &self.value)
+            .field("data", &self.data)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,9 +115,19 @@ pub struct LogFilter {
 }
 
 impl LogFilter {
-    /// Everything that `addresses` said about `content` between the two blocks.
+    /// Everything that `addresses` said about `content` between the two blocks, the registry's ERC-721 `Transfer` aside,
+    /// which has the id as its third topic.
     pub fn content(addresses: Vec<Address>, content: crate::ContentId, from: BlockRef, to: BlockRef) -> Self {
         Self { addresses, from, to, topics: [Vec::new(), vec![content.0], Vec::new(), Vec::new()] }
+    }
+
+    /// Whether a log of that address with those topics is asked for, wherever it stands.
+    pub fn matches(&self, address: Address, topics: &[B256]) -> bool {
+        let wanted = |(place, values): (usize, &Vec<B256>)| {
+            values.is_empty() || topics.get(place).is_some_and(|topic| values.contains(topic))
+        };
+        (self.addresses.is_empty() || self.addresses.contains(&address))
+            && self.topics.iter().enumerate().all(wanted)
     }
 }
 

@@ -31,7 +31,8 @@ impl<B: ContractBackend> ContractAcl<B> {
 impl<B: ContractBackend> AccessControl for ContractAcl<B> {
     fn decide(&self, content: ContentId, account: Address, at: At) -> Result<Decision, AclError> {
         let epoch = at.epoch.unwrap_or(u32::MAX);
-        let call = self.registry.access_of(content, account, epoch, at.starts.unwrap_or(0), at.ends.unwrap_or(0));
+        let call =
+            self.registry.access_of(content, account, epoch, at.starts.unwrap_or(0), at.ends.unwrap_or(0));
         let answer = call.run(&self.backend, at.block)?;
         let when = answer.when;
         Ok(match answer.verdict {

@@ -47,12 +47,24 @@ impl ContentRegistry {
 
     /// Registers version 1 of a new content; answers its id, which [`content_id`](crate::content_id) knows before.
     pub fn register(&self, salt: B256, manifest: B256, flags: u8) -> Call<U256> {
-        let call = abi::ContentRegistry::registerCall { salt, manifest, flags, gate: Address::ZERO, gateData: Bytes::new() };
+        let call = abi::ContentRegistry::registerCall {
+            salt,
+            manifest,
+            flags,
+            gate: Address::ZERO,
+            gateData: Bytes::new(),
+        };
         Call::new(self.0, &call)
     }
 
     /// Records the next version; `expected_version` and `expected_epoch` are the content's before the call.
-    pub fn publish(&self, content: ContentId, manifest: B256, expected_version: u32, expected_epoch: u32) -> Call<()> {
+    pub fn publish(
+        &self,
+        content: ContentId,
+        manifest: B256,
+        expected_version: u32,
+        expected_epoch: u32,
+    ) -> Call<()> {
         let call = abi::ContentRegistry::publishCall {
             id: content.as_u256(),
             manifest,
@@ -63,7 +75,13 @@ impl ContentRegistry {
     }
 
     /// Records the next revision of the head version: the same payload for other recipients.
-    pub fn rewrap(&self, content: ContentId, manifest: B256, expected_version: u32, expected_revision: u32) -> Call<()> {
+    pub fn rewrap(
+        &self,
+        content: ContentId,
+        manifest: B256,
+        expected_version: u32,
+        expected_revision: u32,
+    ) -> Call<()> {
         let call = abi::ContentRegistry::rewrapCall {
             id: content.as_u256(),
             manifest,
@@ -139,7 +157,11 @@ impl ContentRegistry {
 
     /// Puts the key of a version on chain, for everyone and for good.
     pub fn disclose(&self, content: ContentId, version: u32, file_key: [u8; 16]) -> Call<()> {
-        let call = abi::ContentRegistry::discloseCall { id: content.as_u256(), version, fileKey: FixedBytes(file_key) };
+        let call = abi::ContentRegistry::discloseCall {
+            id: content.as_u256(),
+            version,
+            fileKey: FixedBytes(file_key),
+        };
         Call::command(self.0, &call)
     }
 
@@ -151,13 +173,20 @@ impl ContentRegistry {
 
     /// Asks the owner for a permission; nothing but an event.
     pub fn request_permission(&self, content: ContentId, level: Permission, purpose: B256) -> Call<()> {
-        let call = abi::ContentRegistry::requestPermissionCall { id: content.as_u256(), level: level.level(), purpose };
+        let call = abi::ContentRegistry::requestPermissionCall {
+            id: content.as_u256(),
+            level: level.level(),
+            purpose,
+        };
         Call::command(self.0, &call)
     }
 
     /// Gives the content, and all that belongs to it, to `to`.
     pub fn transfer(&self, from: Address, to: Address, content: ContentId) -> Call<()> {
-        Call::command(self.0, &abi::ContentRegistry::transferFromCall { from, to, tokenId: content.as_u256() })
+        Call::command(
+            self.0,
+            &abi::ContentRegistry::transferFromCall { from, to, tokenId: content.as_u256() },
+        )
     }
 
     /// Several calls of this registry in one transaction: all or none.
@@ -171,7 +200,11 @@ impl ContentRegistry {
     }
 
     /// Which version, epoch and revision a manifest is; version 0: never recorded.
-    pub fn version_of(&self, content: ContentId, manifest: B256) -> Call<abi::ContentRegistry::versionOfReturn> {
+    pub fn version_of(
+        &self,
+        content: ContentId,
+        manifest: B256,
+    ) -> Call<abi::ContentRegistry::versionOfReturn> {
         Call::new(self.0, &abi::ContentRegistry::versionOfCall { id: content.as_u256(), manifest })
     }
 
@@ -291,7 +324,14 @@ impl Market {
 
     /// Buys a plan for `to`, at no more than `max_price`, expecting `manifest` to be of the head version. For a plan in native coin
     /// add its price by [`Call::with_value`]; for a token approve the market first. Answers the order's id.
-    pub fn buy(&self, plan: U256, to: Address, max_price: U256, referrer: Option<Address>, manifest: B256) -> Call<U256> {
+    pub fn buy(
+        &self,
+        plan: U256,
+        to: Address,
+        max_price: U256,
+        referrer: Option<Address>,
+        manifest: B256,
+    ) -> Call<U256> {
         let call = abi::Market::buyCall {
             planId: plan,
             to,
@@ -348,18 +388,22 @@ impl Market {
     }
 }
 
-/// A revert reason as a person can read it: the contracts' own errors by name, `Error(string)` by its text.
+/// A revert reason as a person can read it: the contracts' own errors by name and values, `Error(string)` by its text.
 pub fn error_name(data: &[u8]) -> Option<String> {
     use alloy_sol_types::{SolError, SolInterface};
-    if let Ok(error) = abi::ContentRegistry::ContentRegistryErrors::abi_decode_validate(data) {
-        return Some(format!("{error:?}"));
+    let shown = abi::ContentRegistry::ContentRegistryErrors::abi_decode_validate(data)
+        .map(|error| format!("{error:?}"));
+    let shown = shown
+        .or_else(|_| abi::Market::MarketErrors::abi_decode_validate(data).map(|error| format!("{error:?}")));
+    let shown = shown.or_else(|_| {
+        abi::Custodians::CustodiansErrors::abi_decode_validate(data).map(|error| format!("{error:?}"))
+    });
+    match shown {
+        // The variant holds a struct of the same name, which alone tells all.
+        Ok(shown) => Some(match shown.split_once('(') {
+            Some((_, inner)) => inner.strip_suffix(')').unwrap_or(inner).to_owned(),
+            None => shown,
+        }),
+        Err(_) => alloy_sol_types::Revert::abi_decode(data).ok().map(|revert| revert.reason),
     }
-    if let Ok(error) = abi::Market::MarketErrors::abi_decode_validate(data) {
-        return Some(format!("{error:?}"));
-    }
-    if let Ok(error) = abi::Custodians::CustodiansErrors::abi_decode_validate(data) {
-        return Some(format!("{error:?}"));
-    }
-    alloy_sol_types::Revert::abi_decode(data).ok().map(|revert| revert.reason)
 }
-

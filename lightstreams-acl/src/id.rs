@@ -116,7 +116,10 @@ impl FromStr for ContentUri {
     type Err = UriError;
 
     fn from_str(text: &str) -> Result<Self, UriError> {
-        let rest = text.strip_prefix(Self::SCHEME).and_then(|rest| rest.strip_prefix(':')).ok_or(UriError::Scheme)?;
+        let rest = text
+            .strip_prefix(Self::SCHEME)
+            .and_then(|rest| rest.strip_prefix(':'))
+            .ok_or(UriError::Scheme)?;
         let (chain, rest) = rest.split_once('/').ok_or(UriError::Parts)?;
         let (registry, rest) = rest.split_once('/').ok_or(UriError::Parts)?;
         let (content, version) = match rest.split_once('@') {
@@ -165,7 +168,8 @@ pub enum UriError {
 
 /// A number as we write it: digits only, no sign, no leading zero.
 fn decimal(text: &str) -> Option<u64> {
-    let canonical = text == "0" || (!text.starts_with('0') && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+    let canonical = text == "0"
+        || (!text.starts_with('0') && !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
     canonical.then(|| text.parse().ok()).flatten()
 }
 

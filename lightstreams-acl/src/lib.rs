@@ -1,13 +1,15 @@
 //! Content permissions, custody and sales as contracts on any Ethereum-compatible chain, with typed calls.
 
-mod access;
 pub mod abi;
+mod access;
 mod backend;
 mod contract_acl;
 mod contracts;
 mod event;
 mod id;
 mod memory;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod typed_data;
 
 pub use access::{AccessControl, At, Decision, Denial, Permission};
@@ -20,4 +22,4 @@ pub use contracts::{
 };
 pub use event::Event;
 pub use id::{ContentId, ContentUri, UriError, content_id, version_ctx};
-pub use memory::MemoryAcl;
+pub use memory::{Gate, MemoryAcl, Order, Plan, Refused};

@@ -28,7 +28,13 @@ pub use alloy_sol_types::Eip712Domain as Domain;
 
 /// The domain of a contract on a chain; for the types that no contract checks, `verifying_contract` is the registry.
 pub fn domain(chain: u64, verifying_contract: Address) -> Domain {
-    Domain::new(Some("Lightstreams".into()), Some("1".into()), Some(U256::from(chain)), Some(verifying_contract), None)
+    Domain::new(
+        Some("Lightstreams".into()),
+        Some("1".into()),
+        Some(U256::from(chain)),
+        Some(verifying_contract),
+        None,
+    )
 }
 
 /// The 32 bytes to sign: `keccak256(0x1901 ‖ domain separator ‖ struct hash)`.
