@@ -1,5 +1,6 @@
 //! What is derived from the file key beside the payload: commitment, item keys, metadata.
 
+use chacha20poly1305::{AeadInOut, KeyInit, XChaCha20Poly1305};
 use lightstreams_crypto::{
     CollectionKey, Error, FileKey, METADATA_LEN_MAX, PayloadNonce, commitment, item_key, open_metadata,
     rand_core::TryRng, seal_metadata, verify_commitment,
@@ -107,6 +108,31 @@ fn metadata_opens_at_every_length_and_hides_it_to_256_bytes() {
         assert_eq!(open_metadata(&key(), &nonce(), b"aad", &sealed).unwrap(), metadata);
     }
     assert!(seal_metadata(&key(), &nonce(), b"", &text(METADATA_LEN_MAX), &mut rng(3)).is_err());
+}
+
+#[test]
+fn metadata_padded_in_another_way_is_refused() {
+    // The key of the box, computed with another implementation of HKDF.
+    let box_key: [u8; 32] = hex::decode("a0eeeb28735001918fa9aa369095508d7a0a5f25766e53171db7a3712b2e736a")
+        .unwrap()
+        .try_into()
+        .unwrap();
+    let sealed = |plain: &[u8]| {
+        let mut sealed = plain.to_vec();
+        XChaCha20Poly1305::new(&box_key.into())
+            .encrypt_in_place(&[9; 24].into(), b"aad", &mut sealed)
+            .unwrap();
+        [&[9; 24][..], &sealed].concat()
+    };
+    let mut plain = [0; 512];
+    plain[256] = 0x80;
+    assert_eq!(open_metadata(&key(), &nonce(), b"aad", &sealed(&plain)).unwrap(), [0; 256]);
+    let mut more_than_needed = [0; 512];
+    more_than_needed[255] = 0x80;
+    for plain in [&more_than_needed[..], &[0; 256], &[1; 256], &[0x80], &[]] {
+        let outcome = open_metadata(&key(), &nonce(), b"aad", &sealed(plain));
+        assert!(matches!(outcome, Err(Error::DamagedMetadata)), "{plain:?}");
+    }
 }
 
 #[test]
