@@ -1,14 +1,18 @@
 //! Our own file I/O, behind a seam that a test can break.
 
 use std::{
-    io,
-    path::{Path, PathBuf},
+    ffi::OsStr,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Component, Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// A folder of files.
 ///
 /// Nothing survives a power cut before it is synced: bytes by [`DiskFile::sync`], names (of new, renamed and removed
-/// files) by [`Disk::sync`]. Names are plain file names.
+/// files) by [`Disk::sync`]. Names are plain file names; any other is an [`InvalidInput`](io::ErrorKind::InvalidInput) error. One
+/// process at a time uses a folder, which its owner sees to.
 pub trait Disk: Send + Sync {
     /// Opens the file `name`, which is created if it is not there.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
@@ -18,7 +22,7 @@ pub trait Disk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// The names of all files, sorted.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Makes all names durable.
+    /// Returns once all names survive a power cut.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -26,6 +30,8 @@ pub trait Disk: Send + Sync {
 const _: Option<&dyn Disk> = None;
 
 /// A file that grows at its end.
+///
+/// After a failed `append`, `truncate` or `sync` nothing is known of the unsynced bytes: the file must be opened again.
 pub trait DiskFile: Send + Sync {
     /// Number of bytes.
     fn len(&self) -> io::Result<u64>;
@@ -37,7 +43,7 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     /// Writes `bytes` at the end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Cuts the file to `len` bytes, which it has.
+    /// Cuts the file to `len` bytes, at most what it has.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
     /// Returns once all bytes survive a power cut.
     fn sync(&mut self) -> io::Result<()>;
@@ -52,27 +58,130 @@ pub struct FileDisk {
 impl FileDisk {
     /// Opens `folder`, which is created, durably, if it is not there.
     pub fn open(folder: impl AsRef<Path>) -> io::Result<Self> {
-        Ok(Self { folder: folder.as_ref().to_owned() })
+        let folder = std::path::absolute(folder)?;
+        // The name of a new folder stands in the folder above it, which must be synced in turn.
+        let mut missing = Vec::new();
+        let mut above = folder.as_path();
+        while !above.is_dir() {
+            missing.push(above.to_owned());
+            let Some(parent) = above.parent() else { break };
+            above = parent;
+        }
+        for path in missing.iter().rev() {
+            match fs::create_dir(path) {
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+                _ => {}
+            }
+            if let Some(parent) = path.parent() {
+                sync_folder(parent)?;
+            }
+        }
+        Ok(Self { folder })
     }
+
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    fn at(&self, name: &str) -> io::Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.folder.join(name))
+    }
+}
+
+/// Refuses what is not a plain file name.
+pub(crate) fn check_name(name: &str) -> io::Result<()> {
+    let mut components = Path::new(name).components();
+    let plain = components.next() == Some(Component::Normal(OsStr::new(name))) && components.next().is_none();
+    if !plain {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a plain file name"));
+    }
+    Ok(())
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    // Elsewhere than on Unix a folder cannot be opened as a file, and names need no sync of their own.
+    if cfg!(unix) {
+        File::open(path)?.sync_all()?;
+    }
+    Ok(())
 }
 
 impl Disk for FileDisk {
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let _ = (&self.folder, name);
-        todo!()
+        let options = OpenOptions::new().read(true).append(true).create(true).open(self.at(name)?);
+        Ok(Box::new(RealFile { file: Mutex::new(options?) }))
     }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let _ = (from, to);
-        todo!()
+        fs::rename(self.at(from)?, self.at(to)?)
     }
+
     fn remove(&self, name: &str) -> io::Result<()> {
-        let _ = name;
-        todo!()
+        fs::remove_file(self.at(name)?)
     }
+
     fn list(&self) -> io::Result<Vec<String>> {
-        todo!()
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
     }
+
     fn sync(&self) -> io::Result<()> {
-        todo!()
+        sync_folder(&self.folder)
+    }
+}
+
+/// A file of the file system, opened for appending; the lock guards the position that reads share.
+struct RealFile {
+    file: Mutex<File>,
+}
+
+impl RealFile {
+    // Every reader seeks before it reads: a panic elsewhere leaves nothing half done.
+    fn lock(&self) -> MutexGuard<'_, File> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.lock().metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut file = self.lock();
+        file.seek(SeekFrom::Start(offset))?;
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match file.read(rest) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.lock().write_all(bytes)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.lock().set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.lock().sync_all()
     }
 }

@@ -23,6 +23,7 @@ mod block;
 mod blockstore;
 mod car;
 mod chunker;
+mod dagpb;
 mod disk;
 mod exchange;
 mod file;
@@ -37,6 +38,12 @@ pub mod p2p;
 mod payload;
 mod policy;
 mod reader;
+#[cfg(feature = "rocksdb")]
+mod rocks_store;
+mod varint;
+
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_LEN, RAW};
 pub use blockstore::{BlockStore, StoreError, StoreOp};
@@ -58,3 +65,5 @@ pub use options::StoreOptions;
 pub use payload::{LayoutError, PayloadReader, PayloadShape, ReadError, readable_root};
 pub use policy::{Account, AllowAll, DenyAll, Gate, PeerId, Requester, ServePolicy};
 pub use reader::FileReader;
+#[cfg(feature = "rocksdb")]
+pub use rocks_store::RocksStore;

@@ -1,0 +1,96 @@
+//! CAR files of other implementations.
+
+use std::{fs, io::BufReader};
+
+use lightstreams_store::{
+    Block, BlockStore, CarError, CarReader, CarWriter, Cid, DAG_PB, FileReader, LayoutError, MemoryStore,
+    ReadError,
+};
+
+use crate::support::{json, vectors};
+
+#[test]
+fn car_fixtures_read_and_write_back() {
+    let Some(folder) = vectors("ipfs-car-fixtures") else { return };
+    let index = json(folder.join("index.json"));
+    let (mut read, mut same, mut refused) = (0, 0, 0);
+    for (path, case) in index.as_object().unwrap() {
+        let Some(version) = case["car_version"].as_u64() else { continue };
+        let bytes = fs::read(folder.join(path)).unwrap();
+        let reader = CarReader::new(&bytes[..]);
+        if version != 1 {
+            assert!(
+                matches!(reader, Err(CarError::Version { version: found }) if found == version),
+                "{path}"
+            );
+            refused += 1;
+            continue;
+        }
+        let mut reader = reader.unwrap_or_else(|e| panic!("{path}: {e}"));
+        let roots = reader.roots().to_vec();
+        let blocks: Vec<Block> =
+            reader.by_ref().map(|block| block.unwrap_or_else(|e| panic!("{path}: {e}"))).collect();
+        assert_eq!(blocks.len() as u64, case["blocks"].as_u64().unwrap(), "{path}");
+        read += 1;
+
+        let mut writer = CarWriter::new(Vec::new(), &roots).unwrap();
+        blocks.iter().for_each(|block| writer.write(block).unwrap());
+        assert!(writer.finish().unwrap() == bytes, "{path} is written as it was");
+        same += 1;
+    }
+    println!(
+        "ipfs-car-fixtures: {read} read, {same} written back to the same bytes, {refused} of version 2 refused"
+    );
+    assert!(read > 0);
+}
+
+#[test]
+fn files_in_car_fixtures_read_whole_and_in_part() {
+    let Some(folder) = vectors("ipfs-car-fixtures") else { return };
+    let index = json(folder.join("index.json"));
+    let (mut files, mut others, mut incomplete) = (0, 0, 0);
+    for (path, case) in index.as_object().unwrap() {
+        if case["car_version"] != 1 {
+            continue;
+        }
+        let reader = CarReader::new(BufReader::new(fs::File::open(folder.join(path)).unwrap())).unwrap();
+        let store = MemoryStore::default();
+        let nodes: Vec<Cid> = reader
+            .map(Result::unwrap)
+            .inspect(|block| store.put(block).unwrap())
+            .map(|block| *block.cid())
+            .filter(|cid| cid.codec() == DAG_PB)
+            .collect();
+        for cid in nodes {
+            let file = match FileReader::open(&store, &cid) {
+                Ok(file) => file,
+                Err(ReadError::Layout { source: LayoutError::NotAFile, .. }) => {
+                    others += 1;
+                    continue;
+                }
+                // A node without a UnixFS message is valid dag-pb, and no file.
+                Err(ReadError::Layout { source: LayoutError::Malformed { .. }, .. }) => {
+                    others += 1;
+                    continue;
+                }
+                Err(e) => panic!("{path} {cid}: {e}"),
+            };
+            let mut all = vec![0; usize::try_from(file.len()).unwrap()];
+            match file.read_at(0, &mut all) {
+                Ok(n) => assert_eq!(n, all.len()),
+                Err(ReadError::Missing { .. }) => {
+                    incomplete += 1;
+                    continue;
+                }
+                Err(e) => panic!("{path} {cid}: {e}"),
+            }
+            let middle = all.len() / 2;
+            let mut half = vec![0; all.len() - middle];
+            assert_eq!(file.read_at(middle as u64, &mut half).unwrap(), half.len());
+            assert_eq!(half, &all[middle..]);
+            files += 1;
+        }
+    }
+    println!("ipfs-car-fixtures: {files} files read, {incomplete} lack a block, {others} nodes are no files");
+    assert!(files > 0);
+}
