@@ -26,8 +26,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Fetches blocks through the [`Bitswap`](super::Bitswap) behaviour that it came from. Clones are cheap and share it.
 ///
 /// `fetch` blocks its thread while the swarm works, so it is called off the reactor, as from
-/// `tokio::task::spawn_blocking`. A session that names peers asks these, and has the swarm dial those not connected
-/// at addresses that other behaviours or the dialer know; the account of a session is not used, since a peer knows
+/// `tokio::task::spawn_blocking`. A session that names peers asks these, and has the swarm dial those not connected,
+/// where they were last reached and at addresses that other behaviours know; the account of a session is not used, since a peer knows
 /// us by what we proved on the connection.
 #[derive(Clone)]
 pub struct BitswapExchange {

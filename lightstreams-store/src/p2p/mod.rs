@@ -91,6 +91,8 @@ use self::{
 };
 use crate::{Account, Block, Gate, PeerFailure, Requester};
 
+/// Peers whose address is remembered for dialing them again.
+const ADDRESSES_MAX: usize = 1024;
 /// A want for word of a block of at most so many bytes is answered by the block, as Kubo does.
 const HAVE_AS_BLOCK_MAX: u64 = 1024;
 
@@ -155,6 +157,8 @@ pub struct Bitswap {
     shared: Arc<Shared>,
     sessions: HashMap<SessionId, Arc<News>>,
     peers: HashMap<PeerId, Link>,
+    /// Where peers that were dialed, by whomever, were last reached.
+    addresses: HashMap<PeerId, Multiaddr>,
     timer: Delay,
     /// When `timer` fires.
     armed: Option<Instant>,
@@ -197,6 +201,7 @@ impl Bitswap {
             shared: Arc::default(),
             sessions: HashMap::new(),
             peers: HashMap::new(),
+            addresses: HashMap::new(),
             timer: Delay::new(Duration::ZERO),
             armed: None,
             pending: VecDeque::new(),
@@ -235,7 +240,10 @@ impl Bitswap {
         while let Some(output) = self.client.next_output() {
             match output {
                 Output::Dial(peer) => {
-                    self.pending.push_back(ToSwarm::Dial { opts: DialOpts::peer_id(peer).build() })
+                    let known = self.addresses.get(&peer).cloned().into_iter().collect();
+                    // Addresses that other behaviours know are tried as well.
+                    let opts = DialOpts::peer_id(peer).addresses(known).extend_addresses_through_behaviour();
+                    self.pending.push_back(ToSwarm::Dial { opts: opts.build() });
                 }
                 Output::Send { peer, entries, full } => {
                     let id = self.server.message_id();
@@ -374,7 +382,16 @@ impl NetworkBehaviour for Bitswap {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         let now = Instant::now();
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, .. }) => {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => {
+                let room = self.addresses.len() < ADDRESSES_MAX || self.addresses.contains_key(&peer_id);
+                if endpoint.is_dialer() && room {
+                    self.addresses.insert(peer_id, endpoint.get_remote_address().clone());
+                }
                 self.connected(now, peer_id, connection_id);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {

@@ -752,6 +752,26 @@ fn a_transfer_survives_the_loss_of_one_of_its_peers() {
 }
 
 #[test]
+fn a_peer_is_dialed_again_where_it_was_last_reached() {
+    let net = Net::new();
+    let blocks = leaves(300, 1);
+    let (server, client) = (net.node(), net.node());
+    server.store.put_many(&blocks).unwrap();
+    client.connect(&server.addr);
+    wait_until("a connection", || fetch(&client, &cids(&blocks[..1]), &patient(&[&server])).1.is_ok());
+    let mut got = 0;
+    let result = client.exchange.fetch(&cids(&blocks), &patient(&[&server]), &mut |_| {
+        got += 1;
+        if got == 50 {
+            client.tell.send(Tell::Disconnect(server.id)).unwrap();
+        }
+        Ok(())
+    });
+    result.unwrap();
+    assert_eq!(got, blocks.len());
+}
+
+#[test]
 fn blocks_are_brought_together_from_peers_that_hold_parts() {
     let net = Net::new();
     let blocks = leaves(90, 1);
