@@ -4,6 +4,8 @@
 //! socket, clock or chain of its own: they come as arguments and ports.
 
 mod audit;
+#[cfg(test)]
+mod hostile;
 mod index;
 mod kept;
 mod manifest;

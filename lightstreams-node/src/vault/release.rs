@@ -608,3 +608,6 @@ pub fn code_of(denial: &Denial) -> RefusalCode {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
