@@ -146,3 +146,170 @@ impl fmt::Debug for PermissionGate {
         f.debug_struct("PermissionGate").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use lightstreams_acl::ContentId;
+    use lightstreams_store::testing::FaultyDisk;
+    use lightstreams_store::{Block, MemoryStore, PeerId};
+
+    use super::*;
+    use crate::vault::made_up::{Facts, MadeUp, REGISTRY, Row};
+    use crate::vault::{ContentState, Domain, Place};
+
+    const NOW: u64 = 1_800_000_000;
+    const READER: Address = Address::repeat_byte(0x77);
+    const CUSTODIAN: Address = Address::repeat_byte(0x88);
+    const STRANGER: Address = Address::repeat_byte(0x99);
+
+    fn content() -> ContentId {
+        ContentId(B256::repeat_byte(0xc0))
+    }
+
+    fn facts() -> Facts {
+        let state =
+            ContentState { owner: Address::ZERO, flags: 0, is_public: false, custody: vec![CUSTODIAN] };
+        Facts {
+            time: NOW,
+            contents: [(content(), state)].into(),
+            versions: BTreeMap::new(),
+            version_custody: Vec::new(),
+            rows: [((content(), READER), Row::default())].into(),
+            revoked: BTreeSet::new(),
+            accepted: None,
+        }
+    }
+
+    struct Case {
+        gate: PermissionGate,
+        view: Arc<MadeUp>,
+        now_ms: Arc<AtomicU64>,
+        private: Block,
+    }
+
+    fn case(facts: Facts) -> Case {
+        let (index, private) = indexed(REGISTRY);
+        let view = Arc::new(MadeUp::new(vec![facts], 0));
+        let now_ms = Arc::new(AtomicU64::new(NOW * 1000));
+        let clock: Clock = {
+            let now_ms = now_ms.clone();
+            Arc::new(move || now_ms.load(Ordering::Relaxed))
+        };
+        Case { gate: PermissionGate::new(index, view.clone(), clock), view, now_ms, private }
+    }
+
+    fn indexed(registry: Address) -> (Arc<ContentIndex>, Block) {
+        let private = Block::raw("private");
+        let index = ContentIndex::open(Arc::new(FaultyDisk::new(1)), &MemoryStore::default()).unwrap();
+        let place = Place { domain: Domain { chain_id: 161, registry }, content: content() };
+        index.claim(&place, [private.cid()]).unwrap();
+        index.pin_public(Block::raw("public").cid()).unwrap();
+        (Arc::new(index), private)
+    }
+
+    impl Case {
+        fn allows(&self, account: Option<Address>) -> bool {
+            let id = PeerId::from_bytes(&[1; 38]).unwrap();
+            let account = account.map(|account| account.0.0);
+            let peer = self.gate.allows(&Requester::Peer { id, account }, self.private.cid());
+            let http = self.gate.allows(&Requester::Http { account }, self.private.cid());
+            assert_eq!(peer, http, "every door asks the same gate");
+            peer
+        }
+
+        fn asked(&self) -> usize {
+            self.view.asked.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn private_blocks_go_to_readers_and_custodians_only() {
+        let case = case(facts());
+        assert!(case.allows(Some(READER)));
+        assert!(case.allows(Some(CUSTODIAN)));
+        assert!(!case.allows(Some(STRANGER)));
+        assert!(!case.allows(None));
+        assert!(case.gate.allows(&Requester::Local, case.private.cid()));
+    }
+
+    #[test]
+    fn a_block_of_no_content_leaves_only_if_it_is_pinned_as_public() {
+        let case = case(facts());
+        let anyone = Requester::Http { account: None };
+        let reader = Requester::Http { account: Some(READER.0.0) };
+        assert!(case.gate.allows(&anyone, Block::raw("public").cid()));
+        assert!(!case.gate.allows(&anyone, Block::raw("nobody's").cid()));
+        assert!(!case.gate.allows(&reader, Block::raw("nobody's").cid()));
+    }
+
+    #[test]
+    fn public_content_is_for_everyone() {
+        let mut public = facts();
+        public.contents.get_mut(&content()).unwrap().is_public = true;
+        let case = case(public);
+        assert!(case.allows(None));
+        assert!(case.allows(Some(STRANGER)));
+    }
+
+    #[test]
+    fn what_cannot_be_found_out_is_denied() {
+        let mut case = case(facts());
+        case.now_ms.store(NOW * 1000 + 30_001, Ordering::Relaxed);
+        assert!(!case.allows(Some(READER)), "the head is stale");
+        let mut view = MadeUp::new(vec![facts()], 0);
+        view.fails = true;
+        case.gate.view = Arc::new(view);
+        assert!(!case.allows(Some(READER)), "there is no head");
+        let mut gone = facts();
+        gone.contents.clear();
+        case.gate.view = Arc::new(MadeUp::new(vec![gone], 0));
+        case.now_ms.store(NOW * 1000, Ordering::Relaxed);
+        assert!(!case.allows(Some(CUSTODIAN)), "the content is not there");
+    }
+
+    #[test]
+    fn a_content_of_another_registry_is_denied() {
+        let mut case = case(facts());
+        case.gate.index = indexed(STRANGER).0;
+        assert!(!case.allows(Some(READER)));
+    }
+
+    #[test]
+    fn decisions_are_remembered_until_a_new_head_or_the_end_of_a_term() {
+        let mut ending = facts();
+        ending.rows.insert((content(), READER), Row { ends: NOW + 5, ..Row::default() });
+        let mut case = case(ending.clone());
+        assert!(case.allows(Some(READER)));
+        assert!(case.allows(Some(READER)));
+        assert_eq!(case.asked(), 1, "asked once");
+        case.now_ms.store((NOW + 5) * 1000, Ordering::Relaxed);
+        assert!(!case.allows(Some(READER)), "the term ended, though no block came");
+
+        // A new head in which the row is gone.
+        case.now_ms.store(NOW * 1000, Ordering::Relaxed);
+        case.gate.view = Arc::new(MadeUp::new(vec![ending.clone()], 0));
+        assert!(case.allows(Some(READER)));
+        let mut revoked = ending.clone();
+        revoked.rows.clear();
+        case.gate.view = Arc::new(MadeUp::new(vec![ending, revoked], 0));
+        assert!(!case.allows(Some(READER)));
+    }
+
+    #[test]
+    fn a_denial_is_asked_again_after_a_second() {
+        let mut later = facts();
+        later.rows.insert((content(), READER), Row { starts: NOW, ..Row::default() });
+        later.time = NOW - 2;
+        let case = case(later);
+        assert!(!case.allows(Some(READER)), "a term begins by the chain's time, not by ours");
+        let asked = case.asked();
+        assert!(!case.allows(Some(READER)));
+        assert_eq!(case.asked(), asked);
+        case.now_ms.store((NOW + 1) * 1000, Ordering::Relaxed);
+        assert!(!case.allows(Some(READER)));
+        assert_eq!(case.asked(), asked + 1);
+    }
+}

@@ -15,7 +15,7 @@ use std::fmt;
 use alloy_primitives::{Address, B256, U256};
 use lightstreams_acl::abi::ContentRegistry::ContentRegistryEvents as Registry;
 use lightstreams_acl::abi::Market::MarketEvents as Market;
-use lightstreams_acl::{AclError, Event, Log};
+use lightstreams_acl::{AclError, Event, Log, Permission};
 
 use super::manifest::Place;
 use super::messages::{BlockPoint, CustodianRecord, Release};
@@ -178,6 +178,91 @@ pub enum AuditAction {
     },
 }
 
+impl AuditAction {
+    /// The name for machines.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Registered { .. } => "registered",
+            Self::Published { .. } => "published",
+            Self::Rewrapped { .. } => "rewrapped",
+            Self::Granted { .. } => "granted",
+            Self::Revoked { .. } => "revoked",
+            Self::PublicSet { .. } => "public_set",
+            Self::CustodySet { .. } => "custody_set",
+            Self::Transferred => "transferred",
+            Self::Listed { .. } => "listed",
+            Self::Purchased { .. } => "purchased",
+            Self::Cut { .. } => "cut",
+            Self::Released { .. } => "released",
+            Self::Other { name } => name,
+        }
+    }
+}
+
+impl fmt::Display for AuditAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registered { .. } => f.write_str("registered the content"),
+            Self::Published { version, epoch, .. } => {
+                write!(f, "published version {version} (epoch {epoch})")
+            }
+            Self::Rewrapped { version, revision, .. } => {
+                write!(f, "rewrapped version {version} as revision {revision}")
+            }
+            Self::Granted { level, source, expires, .. } => {
+                let level = Permission::from_level(*level).unwrap_or_default();
+                write!(f, "was granted {level}")?;
+                match expires {
+                    0 => {}
+                    at => write!(f, " until {at}")?,
+                }
+                if *source == 0 { Ok(()) } else { write!(f, " by module {source}") }
+            }
+            Self::Revoked { .. } => f.write_str("lost a permission"),
+            Self::PublicSet { on: true } => f.write_str("made the content public"),
+            Self::PublicSet { on: false } => f.write_str("made the content private"),
+            Self::CustodySet { custodians } => write!(f, "set custody to {} account(s)", custodians.len()),
+            Self::Transferred => f.write_str("became the owner"),
+            Self::Listed { plan, price } => write!(f, "offered plan {plan} for {price}"),
+            Self::Purchased { order, plan, price } => {
+                write!(f, "got order {order} of plan {plan} for {price}")
+            }
+            Self::Cut { order, price } => write!(f, "lost order {order} against a refund of {price}"),
+            Self::Released { version, granted, .. } => {
+                write!(f, "got the key of version {version}")?;
+                match granted {
+                    None => Ok(()),
+                    Some(GrantSource::Owner) => f.write_str(", as the owner"),
+                    Some(GrantSource::Row { by, block, .. }) => {
+                        write!(f, ", granted by {by} in block {}", block.number)
+                    }
+                    Some(GrantSource::Public) => f.write_str(", the content being public"),
+                    Some(GrantSource::Indirect) => f.write_str(", by a gate or a collection"),
+                }
+            }
+            Self::Other { name } => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for AuditLine {
+    /// Time, block, who, what, by whom, and what is wrong, in one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.time {
+            Some(time) => write!(f, "{time} ")?,
+            None => f.write_str("- ")?,
+        }
+        write!(f, "block {}: {} {}", self.block.number, self.who, self.what)?;
+        if let Some(by) = self.by.filter(|by| *by != self.who) {
+            match self.what {
+                AuditAction::Released { .. } => write!(f, ", released by {by}")?,
+                _ => write!(f, ", by {by}")?,
+            }
+        }
+        self.problems.iter().try_for_each(|problem| write!(f, " [{problem}]"))
+    }
+}
+
 /// What let a reader read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrantSource {
@@ -267,8 +352,12 @@ struct Row {
     by: Address,
     block: BlockPoint,
     source: u8,
+    level: u8,
     expires: u64,
+    /// The block that took it back, if one did.
     revoked: Option<u64>,
+    /// The block that wrote another row in its place, if one did.
+    replaced: Option<u64>,
 }
 
 impl History {
@@ -278,17 +367,30 @@ impl History {
                 self.owners.push((block.number, who));
                 self.versions.push((1, 0));
             }
-            AuditAction::Transferred => self.owners.push((block.number, who)),
+            AuditAction::Transferred => {
+                // A transfer ends WRITE and ADMIN rows, the public flag, and nothing that was paid for.
+                self.owners.push((block.number, who));
+                self.public.push((block.number, false));
+                let rows = self.rows.iter_mut().filter(|row| row.level > Permission::Read.level());
+                rows.for_each(|row| row.revoked = row.revoked.or(Some(block.number)));
+            }
             AuditAction::Published { version, .. } => self.versions.push((*version, 0)),
             AuditAction::Rewrapped { version, revision, .. } => self.versions.push((*version, *revision)),
-            AuditAction::Granted { source, expires, level, .. } if *level > 0 => self.rows.push(Row {
-                who,
-                by: by.unwrap_or_default(),
-                block,
-                source: *source,
-                expires: *expires,
-                revoked: None,
-            }),
+            AuditAction::Granted { source, expires, level, .. } => {
+                for row in self.rows.iter_mut().filter(|row| row.who == who && row.source == *source) {
+                    row.replaced = row.replaced.or(Some(block.number));
+                }
+                self.rows.push(Row {
+                    who,
+                    by: by.unwrap_or_default(),
+                    block,
+                    source: *source,
+                    level: *level,
+                    expires: *expires,
+                    revoked: None,
+                    replaced: None,
+                });
+            }
             AuditAction::Revoked { source } => {
                 let rows = self.rows.iter_mut().filter(|row| row.who == who && row.source == *source);
                 rows.for_each(|row| row.revoked = row.revoked.or(Some(block.number)));
@@ -354,6 +456,8 @@ impl History {
         let row = self.rows.iter().rev().find(|row| {
             row.who == receipt.reader
                 && row.block.number <= settled
+                && row.level > 0
+                && row.replaced.is_none_or(|block| block > settled)
                 && row.revoked.is_none_or(|block| block > head)
                 && (row.expires == 0 || receipt.at_ms / 1000 < row.expires)
         });

@@ -332,10 +332,7 @@ fn a_custodian_record_is_believed_only_by_its_holder_for_its_account() {
         Err(RecordError::Foreign { .. })
     ));
     let other = Domain { chain_id: 1, ..domain() };
-    assert!(matches!(
-        CustodianRecord::verified(&bytes, &other, account),
-        Err(RecordError::Foreign { .. })
-    ));
+    assert!(matches!(CustodianRecord::verified(&bytes, &other, account), Err(RecordError::Foreign { .. })));
     for cut in 0..bytes.len() {
         assert!(CustodianRecord::verified(&bytes[..cut], &domain(), account).is_err());
     }

@@ -131,7 +131,7 @@ impl ContentIndex {
     /// A manifest that is not held is passed over: its blocks belong to nothing, and leave to nobody.
     pub fn open(disk: Arc<dyn Disk>, store: &dyn BlockStore) -> Result<Self, IndexError> {
         let (mut order, mut failed, mut index) = (Vec::new(), None, 0u64);
-        let log = Log::open(disk, LIST_NAME, &mut |record| {
+        let log = Log::open(&*disk, LIST_NAME, &mut |record| {
             match Entry::decode(record) {
                 Ok(entry) => order.push(entry),
                 Err(source) => failed = failed.take().or(Some(IndexError::Record { index, source })),
@@ -345,10 +345,8 @@ fn walk(
     sink(Found::Gated(m.header, gate))?;
     sink(Found::Gated(m.payload, gate))?;
 
-    let layout = |source| IndexError::Layout { cid: m.payload, source };
-    let k = u8::try_from(m.leaf_chunks)
-        .map_err(|_| layout(LayoutError::ChunksPerLeaf { k: m.leaf_chunks.into() }))?;
-    let shape = PayloadShape::new(m.size, k).map_err(layout)?;
+    let shape = PayloadShape::new(m.size, m.leaf_chunks)
+        .map_err(|source| IndexError::Layout { cid: m.payload, source })?;
     if let Some(header) = store.get(&m.header)? {
         let r = readable_root(&header, &m.payload, shape.payload_len(), shape.tsize());
         sink(Found::Gated(*r.cid(), gate))?;
@@ -479,4 +477,184 @@ pub enum IndexError {
         /// What is wrong with it.
         source: WireError,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use alloy_primitives::Address;
+    use lightstreams_store::testing::{FaultyDisk, Seeded};
+    use lightstreams_store::{Block, EnvelopeChunker, FileBuilder, MemoryStore};
+
+    use super::*;
+    use crate::vault::VersionInfo;
+
+    fn place(byte: u8) -> Place {
+        let domain = Domain { chain_id: 161, registry: Address::repeat_byte(1) };
+        Place { domain, content: ContentId(B256::repeat_byte(byte)) }
+    }
+
+    /// A content of `size` bytes under `place`, all of its blocks in the store; the manifest and the payload's blocks.
+    fn content(store: &MemoryStore, place: Place, size: u64, seed: u64) -> (Manifest, Vec<Cid>) {
+        let shape = PayloadShape::new(size, 4).unwrap();
+        let payload = Seeded::new(seed).bytes(shape.payload_len() as usize);
+        let mut cids = Vec::new();
+        let root = FileBuilder::new(EnvelopeChunker::new(4).unwrap())
+            .build(&mut Cursor::new(payload), &mut |block| {
+                cids.push(*block.cid());
+                store.put(&block)
+            })
+            .unwrap();
+        let header = Block::raw(Seeded::new(seed + 1).bytes(200));
+        let manifest = Manifest {
+            size,
+            nonce: [1; 16],
+            commitment: [2; 32],
+            payload: root.cid,
+            header: *header.cid(),
+            leaf_chunks: 4,
+            version: VersionInfo { version: 1, epoch: 3, revision: 0 },
+            previous: None,
+            place,
+            metadata: Vec::new(),
+            card: Some(*Block::raw("card").cid()),
+            author: Address::ZERO,
+            sig: Vec::new(),
+        };
+        store.put_many(&[header, manifest.to_block()]).unwrap();
+        (manifest, cids)
+    }
+
+    fn gated(place: Place) -> Belonging {
+        Belonging::Gated(vec![Gate { place, epoch: Some(3) }])
+    }
+
+    #[test]
+    fn every_block_of_a_content_belongs_to_it_also_after_a_restart() {
+        for size in [0, 5, 262_144, 262_145, 3_000_000] {
+            let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
+            let (manifest, cids) = content(&store, place(1), size, size);
+            let m = *manifest.to_block().cid();
+            let index = ContentIndex::open(Arc::new(disk.clone()), &store).unwrap();
+            assert_eq!(index.belonging(&manifest.header), Belonging::Nothing);
+            index.add(&place(1), &m, Origin::Published, &store).unwrap();
+            let again = ContentIndex::open(Arc::new(disk.after_power_cut()), &store).unwrap();
+            for index in [index, again] {
+                for cid in &cids {
+                    assert_eq!(index.belonging(cid), gated(place(1)), "{size} bytes");
+                }
+                assert_eq!(index.belonging(&manifest.header), gated(place(1)));
+                let header = store.get(&manifest.header).unwrap().unwrap();
+                let shape = PayloadShape::new(size, 4).unwrap();
+                let r = readable_root(&header, &manifest.payload, shape.payload_len(), shape.tsize());
+                assert_eq!(index.belonging(r.cid()), gated(place(1)));
+                assert_eq!(index.belonging(&m), Belonging::Public);
+                assert_eq!(index.belonging(&manifest.card.unwrap()), Belonging::Public);
+                assert_eq!(index.belonging(Block::raw("other").cid()), Belonging::Nothing);
+                assert_eq!(index.origin(&place(1)), Some(Origin::Published));
+                assert_eq!(index.contents().len(), 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_shared_block_needs_every_content_that_was_added_here() {
+        let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
+        let (manifest, cids) = content(&store, place(1), 1_000_000, 1);
+        let copy = Manifest { place: place(2), ..manifest.clone() };
+        store.put(&copy.to_block()).unwrap();
+        let index = ContentIndex::open(Arc::new(disk), &store).unwrap();
+        index.add(&place(1), manifest.to_block().cid(), Origin::Published, &store).unwrap();
+        // The copy is registered somewhere, and its manifest is even held: that alone means nothing.
+        assert_eq!(index.belonging(&cids[0]), gated(place(1)));
+        index.add(&place(2), copy.to_block().cid(), Origin::Custody, &store).unwrap();
+        let Belonging::Gated(gates) = index.belonging(&cids[0]) else { panic!("not gated") };
+        assert_eq!(gates.iter().map(|gate| gate.place).collect::<Vec<_>>(), [place(1), place(2)]);
+    }
+
+    #[test]
+    fn what_a_content_gates_no_card_and_no_pin_makes_public() {
+        let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
+        let (manifest, cids) = content(&store, place(1), 1_000_000, 1);
+        let (mut other, _) = content(&store, place(2), 10, 9);
+        other.card = Some(cids[0]);
+        store.put(&other.to_block()).unwrap();
+        let index = ContentIndex::open(Arc::new(disk), &store).unwrap();
+        index.add(&place(2), other.to_block().cid(), Origin::Fetched, &store).unwrap();
+        index.pin_public(&cids[1]).unwrap();
+        assert_eq!(index.belonging(&cids[1]), Belonging::Public);
+        index.add(&place(1), manifest.to_block().cid(), Origin::Published, &store).unwrap();
+        assert_eq!(index.belonging(&cids[0]), gated(place(1)));
+        assert_eq!(index.belonging(&cids[1]), gated(place(1)));
+    }
+
+    #[test]
+    fn blocks_are_claimed_before_their_manifest_is_known() {
+        let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
+        let (manifest, cids) = content(&store, place(1), 1_000_000, 1);
+        let index = ContentIndex::open(Arc::new(disk.clone()), &store).unwrap();
+        index.claim(&place(1), &cids).unwrap();
+        let claimed = Belonging::Gated(vec![Gate { place: place(1), epoch: None }]);
+        assert_eq!(index.belonging(&cids[0]), claimed);
+        index.add(&place(1), manifest.to_block().cid(), Origin::Published, &store).unwrap();
+        assert_eq!(index.belonging(&cids[0]), gated(place(1)), "the version's epoch takes the claim's place");
+        // A claim is forgotten by a restart; what was not added belongs to nothing, and so to nobody.
+        let other = Block::raw("claimed");
+        index.claim(&place(1), [other.cid()]).unwrap();
+        let again = ContentIndex::open(Arc::new(disk.after_power_cut()), &store).unwrap();
+        assert_eq!(again.belonging(other.cid()), Belonging::Nothing);
+    }
+
+    #[test]
+    fn a_payload_that_is_partly_here_is_gated_as_far_as_it_is_here() {
+        let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
+        let (manifest, cids) = content(&store, place(1), 1_000_000, 1);
+        store.remove_many(&cids[..2]).unwrap();
+        let index = ContentIndex::open(Arc::new(disk.clone()), &store).unwrap();
+        index.add(&place(1), manifest.to_block().cid(), Origin::Fetched, &store).unwrap();
+        assert!(
+            cids.iter().all(|cid| index.belonging(cid) == gated(place(1))),
+            "leaves are known by their names"
+        );
+        store.remove_many(&[manifest.payload]).unwrap();
+        let again = ContentIndex::open(Arc::new(disk.after_power_cut()), &store).unwrap();
+        assert_eq!(again.belonging(&manifest.payload), gated(place(1)));
+        assert_eq!(again.belonging(&cids[0]), Belonging::Nothing);
+    }
+
+    #[test]
+    fn what_is_no_manifest_of_the_content_is_not_added() {
+        let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
+        let (manifest, _) = content(&store, place(1), 10, 1);
+        let m = *manifest.to_block().cid();
+        let index = ContentIndex::open(Arc::new(disk), &store).unwrap();
+        let add = |place, cid| index.add(&place, &cid, Origin::Fetched, &store);
+        assert!(matches!(add(place(2), m), Err(IndexError::Elsewhere { .. })));
+        assert!(matches!(add(place(1), manifest.header), Err(IndexError::Manifest { .. })));
+        assert!(matches!(add(place(1), *Block::raw("none").cid()), Err(IndexError::NoManifest { .. })));
+        assert_eq!(index.contents(), []);
+        // A payload with another layout than the manifest's size and k ask for.
+        let lying = Manifest { size: 3_000_000, ..content(&store, place(1), 1_000_000, 5).0 };
+        store.put(&lying.to_block()).unwrap();
+        assert!(matches!(add(place(1), *lying.to_block().cid()), Err(IndexError::Layout { .. })));
+    }
+
+    #[test]
+    fn a_crash_while_adding_loses_nothing_that_was_acknowledged() {
+        for seed in 0..16 {
+            for cut in 1..=8 {
+                let (disk, store) = (FaultyDisk::new(seed), MemoryStore::default());
+                let (one, _) = content(&store, place(1), 10, 1);
+                let (two, _) = content(&store, place(2), 10, 2);
+                let index = ContentIndex::open(Arc::new(disk.clone()), &store).unwrap();
+                index.add(&place(1), one.to_block().cid(), Origin::Published, &store).unwrap();
+                disk.cut_power_at(cut);
+                let added = index.add(&place(2), two.to_block().cid(), Origin::Published, &store).is_ok();
+                let again = ContentIndex::open(Arc::new(disk.after_power_cut()), &store).unwrap();
+                assert_eq!(again.belonging(&one.header), gated(place(1)));
+                assert!(!added || again.belonging(&two.header) == gated(place(2)), "seed {seed}, cut {cut}");
+            }
+        }
+    }
 }

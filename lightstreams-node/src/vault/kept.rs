@@ -53,7 +53,7 @@ impl KeptHeaders {
     /// Opens the kept headers on `disk`.
     pub fn open(disk: Arc<dyn Disk>) -> Result<Self, KeptError> {
         let (mut kept, mut failed, mut index) = (BTreeMap::new(), None, 0u64);
-        let log = Log::open(disk, LOG_NAME, &mut |record| {
+        let log = Log::open(&*disk, LOG_NAME, &mut |record| {
             match Kept::decode(record) {
                 Ok(header) => {
                     kept.insert((header.place, header.version), header);
@@ -153,4 +153,54 @@ pub enum KeptError {
         /// What is wrong with it.
         source: WireError,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{Address, B256};
+    use lightstreams_store::Block;
+    use lightstreams_store::testing::FaultyDisk;
+
+    use super::*;
+
+    fn kept(version: u32, header: &[u8]) -> Kept {
+        let domain = Domain { chain_id: 161, registry: Address::repeat_byte(1) };
+        let place = Place { domain, content: ContentId(B256::repeat_byte(2)) };
+        Kept { place, version, manifest: *Block::raw("m").cid(), header: header.to_vec() }
+    }
+
+    #[test]
+    fn a_kept_header_survives_and_the_last_of_a_version_counts() {
+        let disk = FaultyDisk::new(1);
+        let headers = KeptHeaders::open(Arc::new(disk.clone())).unwrap();
+        headers.put(kept(1, b"one")).unwrap();
+        headers.put(kept(2, b"two")).unwrap();
+        headers.put(kept(1, b"one, again")).unwrap();
+        let headers = KeptHeaders::open(Arc::new(disk.after_power_cut())).unwrap();
+        assert_eq!(headers.get(&kept(1, b"").place, 1), Some(kept(1, b"one, again")));
+        assert_eq!(headers.list(), [kept(1, b"one, again"), kept(2, b"two")]);
+        assert_eq!(headers.get(&kept(1, b"").place, 3), None);
+    }
+
+    #[test]
+    fn what_no_age_header_can_be_is_not_kept() {
+        let headers = KeptHeaders::open(Arc::new(FaultyDisk::new(1))).unwrap();
+        let long = vec![0; HEADER_MAX + 1];
+        assert!(matches!(headers.put(kept(1, &long)), Err(KeptError::TooLong { .. })));
+        headers.put(kept(1, &long[1..])).unwrap();
+    }
+
+    #[test]
+    fn a_header_is_acknowledged_only_when_it_is_durable() {
+        for seed in 0..16 {
+            for cut in 1..=8 {
+                let disk = FaultyDisk::new(seed);
+                let headers = KeptHeaders::open(Arc::new(disk.clone())).unwrap();
+                disk.cut_power_at(cut);
+                let done = headers.put(kept(1, b"one")).is_ok();
+                let again = KeptHeaders::open(Arc::new(disk.after_power_cut())).unwrap();
+                assert!(!done || again.list() == [kept(1, b"one")], "seed {seed}, cut {cut}");
+            }
+        }
+    }
 }

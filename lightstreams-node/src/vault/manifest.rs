@@ -72,7 +72,7 @@ pub struct Manifest {
     /// The header block (`h`).
     pub header: Cid,
     /// Chunks in a leaf of the payload: 1, 4 or 15 (`k`).
-    pub leaf_chunks: u32,
+    pub leaf_chunks: u8,
     /// Epoch, version and revision (`ep`, `ver`, `rev`).
     pub version: VersionInfo,
     /// The manifest before, if any (`prev`).
@@ -121,7 +121,12 @@ impl Manifest {
             commitment: fields.array("kc")?,
             payload: fields.link("p")?,
             header: fields.link("h")?,
-            leaf_chunks: fields.u32("k")?,
+            leaf_chunks: match fields.u32("k")? {
+                1 => 1,
+                4 => 4,
+                15 => 15,
+                _ => return Err(fields.wrong("k", "1, 4 or 15")),
+            },
             version: VersionInfo {
                 version: fields.u32("ver")?,
                 epoch: fields.u32("ep")?,
@@ -139,9 +144,6 @@ impl Manifest {
         }
         if !is_sha256_v1(&manifest.header, &[RAW]) {
             return Err(fields.wrong("h", "a CIDv1 of a raw block by sha2-256"));
-        }
-        if !matches!(manifest.leaf_chunks, 1 | 4 | 15) {
-            return Err(fields.wrong("k", "1, 4 or 15"));
         }
         if manifest.version.version == 0 {
             return Err(fields.wrong("ver", "at least 1"));
@@ -219,7 +221,7 @@ impl Manifest {
             .with("kc", self.commitment.as_slice())
             .with("p", &self.payload)
             .with("h", &self.header)
-            .with("k", self.leaf_chunks)
+            .with("k", u32::from(self.leaf_chunks))
             .with("ep", self.version.epoch)
             .with("ver", self.version.version)
             .with("rev", self.version.revision)

@@ -379,7 +379,8 @@ pub enum Finality {
 }
 
 impl Finality {
-    fn as_str(self) -> &'static str {
+    /// The name, as it travels.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Final => "final",
             Self::Probabilistic => "probabilistic",

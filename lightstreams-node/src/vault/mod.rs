@@ -8,6 +8,8 @@ mod audit;
 mod hostile;
 mod index;
 mod kept;
+#[cfg(test)]
+pub(crate) mod made_up;
 mod manifest;
 pub mod merkle;
 mod messages;

@@ -215,7 +215,7 @@ impl State {
 
 fn replay(disk: Arc<dyn Disk>, now: u64) -> Result<(Log, State), ReleaseLogError> {
     let (mut state, mut failed, mut index) = (State::default(), None, 0u64);
-    let log = Log::open(disk, LOG_NAME, &mut |record| {
+    let log = Log::open(&*disk, LOG_NAME, &mut |record| {
         match LoggedRelease::decode(record) {
             Ok(logged) => state.insert(logged, now),
             Err(source) => failed = failed.take().or(Some(ReleaseLogError::Record { index, source })),
@@ -240,7 +240,7 @@ pub fn read_log(
         return Ok(());
     }
     let (mut failed, mut index) = (None, 0u64);
-    Log::open(Arc::new(ReadOnly(disk)), LOG_NAME, &mut |record| {
+    Log::open(&ReadOnly(disk), LOG_NAME, &mut |record| {
         match LoggedRelease::decode(record) {
             Ok(logged) => visit(index, logged),
             Err(source) => failed = failed.take().or(Some(ReleaseLogError::Record { index, source })),

@@ -1,6 +1,6 @@
 //! The checks of a release, one by one, over a chain made up block by block.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lightstreams_crypto::{FileKey, PayloadNonce};
@@ -11,138 +11,12 @@ use rand::rngs::StdRng;
 use secp256k1::SecretKey;
 
 use super::*;
-use crate::vault::merkle;
-use crate::vault::{leaf_of, read_log};
+use crate::vault::made_up::{Facts, MadeUp, REGISTRY, Row, SMART};
+use crate::vault::{leaf_of, merkle, read_log};
 
 const NOW: u64 = 1_800_000_000;
-const REGISTRY: Address = Address::repeat_byte(0x11);
 const OWNER: Address = Address::repeat_byte(0x22);
 const ACCOUNT: Address = Address::repeat_byte(0x33);
-const SMART: Address = Address::repeat_byte(0x44);
-
-/// What is true at one block.
-#[derive(Clone)]
-struct Facts {
-    time: u64,
-    contents: BTreeMap<ContentId, ContentState>,
-    versions: BTreeMap<(ContentId, B256), VersionInfo>,
-    version_custody: Vec<Address>,
-    rows: BTreeMap<(ContentId, Address), Row>,
-    revoked: BTreeSet<Address>,
-    /// Signatures that the smart account accepts.
-    accepted: Option<Vec<u8>>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Row {
-    starts: u64,
-    ends: u64,
-    from_epoch: u32,
-    bought: bool,
-}
-
-/// A chain whose block `n` has the facts at `n`.
-struct MadeUp {
-    blocks: Vec<Facts>,
-    settled: usize,
-    stale_after_ms: Option<u64>,
-    fails: bool,
-}
-
-impl MadeUp {
-    fn point(number: usize) -> BlockPoint {
-        BlockPoint { number: number as u64, hash: B256::with_last_byte(number as u8 + 1) }
-    }
-
-    fn at(&self, block: BlockRef) -> Result<&Facts, AclError> {
-        let BlockRef::Hash(hash) = block else { panic!("the engine names blocks by hash") };
-        self.blocks.get(usize::from(hash[31]) - 1).ok_or(AclError::UnknownBlock(block))
-    }
-
-    fn row(&self, content: ContentId, account: Address, at: At) -> Result<Result<Row, Denial>, AclError> {
-        let facts = self.at(at.block)?;
-        let (starts, ends) = (at.starts.unwrap_or(facts.time), at.ends.unwrap_or(facts.time));
-        Ok(match facts.rows.get(&(content, account)) {
-            None if facts.revoked.contains(&account) => Err(Denial::Revoked),
-            None => Err(Denial::NotGranted),
-            Some(row) if row.ends != 0 && row.ends <= ends => Err(Denial::Expired { at: row.ends }),
-            Some(row) if row.starts > starts => Err(Denial::NotYetValid { at: row.starts }),
-            Some(row) if at.epoch.is_some_and(|epoch| epoch < row.from_epoch) => {
-                Err(Denial::OtherEpoch { from: row.from_epoch })
-            }
-            Some(row) => Ok(*row),
-        })
-    }
-}
-
-impl AccessControl for MadeUp {
-    fn decide(&self, content: ContentId, account: Address, at: At) -> Result<Decision, AclError> {
-        Ok(match self.row(content, account, at)? {
-            Ok(row) => Decision::Allow { until: (row.ends != 0).then_some(row.ends) },
-            Err(denial) => Decision::Deny(denial),
-        })
-    }
-}
-
-impl ChainView for MadeUp {
-    fn domain(&self) -> Domain {
-        Domain { chain_id: 161, registry: REGISTRY }
-    }
-
-    fn head(&self) -> Result<ChainHead, AclError> {
-        if self.fails {
-            return Err(AclError::Unsupported("answer"));
-        }
-        let number = self.blocks.len() - 1;
-        Ok(ChainHead {
-            block: Self::point(number),
-            time: self.blocks[number].time,
-            stale_after_ms: self.stale_after_ms,
-        })
-    }
-
-    fn tip(&self) -> Result<Tip, AclError> {
-        Ok(Tip {
-            head: self.head()?,
-            final_block: Self::point(self.settled),
-            final_time: self.blocks[self.settled].time,
-            finality: Finality::Probabilistic,
-            between: (self.settled + 1..self.blocks.len() - 1).map(Self::point).collect(),
-        })
-    }
-
-    fn content(&self, content: ContentId, block: BlockRef) -> Result<Option<ContentState>, AclError> {
-        Ok(self.at(block)?.contents.get(&content).cloned())
-    }
-
-    fn version_of(
-        &self,
-        content: ContentId,
-        manifest: B256,
-        block: BlockRef,
-    ) -> Result<Option<VersionInfo>, AclError> {
-        Ok(self.at(block)?.versions.get(&(content, manifest)).copied())
-    }
-
-    fn custody_of_version(&self, _: ContentId, _: u32, block: BlockRef) -> Result<Vec<Address>, AclError> {
-        Ok(self.at(block)?.version_custody.clone())
-    }
-
-    fn has_bought(&self, content: ContentId, account: Address, at: At) -> Result<bool, AclError> {
-        Ok(self.row(content, account, at)?.is_ok_and(|row| row.bought))
-    }
-
-    fn accepts_signature(
-        &self,
-        account: Address,
-        _: B256,
-        sig: &Bytes,
-        block: BlockRef,
-    ) -> Result<bool, AclError> {
-        let accepted = self.at(block)?.accepted.as_deref();
-        Ok(account == SMART && accepted == Some(sig.as_ref()))
-    }
-}
 
 /// One content in custody, one reader with a grant, four blocks of which the second is final.
 struct Case {
@@ -226,7 +100,7 @@ impl Case {
         let disk = FaultyDisk::new(1);
         let one_time = X25519Identity::generate(&mut rng);
         Self {
-            chain: MadeUp { blocks, settled: 1, stale_after_ms: Some(30_000), fails: false },
+            chain: MadeUp::new(blocks, 1),
             engine: engine(&disk),
             disk,
             store,
@@ -409,7 +283,8 @@ fn ecdsa_counts_first_and_a_contract_must_agree_twice() {
         // The same signature with the other s and v: valid ECDSA, but not the one accepted form.
         let bytes = case.bytes();
         let signed = ReleaseRequest::decode(&bytes).unwrap().signed;
-        let mut sig = secp256k1::ecdsa::Signature::from_compact(&signed.sig[..64]).unwrap().serialize_compact();
+        let mut sig =
+            secp256k1::ecdsa::Signature::from_compact(&signed.sig[..64]).unwrap().serialize_compact();
         let order = "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141";
         let n: alloy_primitives::U256 = alloy_primitives::U256::from_str_radix(order, 16).unwrap();
         let s = alloy_primitives::U256::from_be_slice(&sig[32..]);
@@ -645,7 +520,8 @@ fn headers_that_do_not_carry_the_committed_key_are_refused() {
         with_header(case, header);
     });
     refused(RefusalCode::CommitmentMismatch, |case| {
-        let mut header = header_of(&case.file_key.clone(), &custodian().identity, &nonce(case), &mut case.rng);
+        let mut header =
+            header_of(&case.file_key.clone(), &custodian().identity, &nonce(case), &mut case.rng);
         // In the MAC.
         let at = header.len() - 40;
         header[at] = if header[at] == b'A' { b'B' } else { b'A' };
@@ -653,7 +529,12 @@ fn headers_that_do_not_carry_the_committed_key_are_refused() {
     });
     refused(RefusalCode::CommitmentMismatch, |case| with_header(case, b"not a header".to_vec()));
     refused(RefusalCode::Unavailable, |case| {
-        let header = header_of(&case.file_key.clone(), &X25519Identity::from_bytes([3; 32]), &nonce(case), &mut case.rng);
+        let header = header_of(
+            &case.file_key.clone(),
+            &X25519Identity::from_bytes([3; 32]),
+            &nonce(case),
+            &mut case.rng,
+        );
         with_header(case, header);
     });
 }
