@@ -6,6 +6,7 @@
 //! identity.age        age identity and holder seed   vault/      content index, kept headers, nonces
 //! LOCK                held while a node runs         consensus/  what the signer has signed
 //! lightstreams.sock   the private API                log/        receipts
+//! token               of the private API over TCP
 //! ```
 //!
 //! The directory and everything in it belong to their owner alone (0700 and 0600). A database directory carries a
@@ -97,9 +98,9 @@ impl DataDir {
     pub fn socket(&self) -> PathBuf {
         self.root.join("lightstreams.sock")
     }
-    /// `api-token`, the bearer token of the private API over loopback TCP.
+    /// `token`, the bearer token of the private API over loopback TCP.
     pub fn token(&self) -> PathBuf {
-        self.root.join("api-token")
+        self.root.join("token")
     }
 
     /// Makes the directory (0700) if it is absent.

@@ -1,5 +1,6 @@
 //! The error a person or a script sees: what failed, how to name it, what to do next.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// What a process exits with, and which kind of failure an error is.
@@ -22,12 +23,27 @@ pub enum Exit {
     Funds = 7,
 }
 
+impl Exit {
+    /// The kind with this number; [`Exit::Failure`] for a number that none has.
+    pub fn from_number(number: u8) -> Self {
+        match number {
+            2 => Self::Usage,
+            3 => Self::Refused,
+            4 => Self::NotFound,
+            5 => Self::Unreachable,
+            6 => Self::Peer,
+            7 => Self::Funds,
+            _ => Self::Failure,
+        }
+    }
+}
+
 /// A failure of the node or of a verb, fit to be shown.
 ///
 /// `code` is stable and meant for machines (`data_dir_locked`), `message` says in one line what failed, `hint` what to do
-/// about it. On the private API it travels as `{"error": {"code", "message", "hint"}}`.
+/// about it. On the private API it travels as `{"error": {"code", "message", "hint", "exit"}}`.
 pub struct NodeError {
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
     hint: Option<String>,
     exit: Exit,
@@ -39,17 +55,17 @@ pub type Result<T, E = NodeError> = std::result::Result<T, E>;
 
 impl NodeError {
     /// An error of the kind [`Exit::Failure`].
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, exit: Exit::Failure, source: None }
+    pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), hint: None, exit: Exit::Failure, source: None }
     }
 
     /// Something the caller wrote is wrong.
-    pub fn usage(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn usage(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::new(code, message).exit(Exit::Usage)
     }
 
     /// The thing named does not exist here.
-    pub fn not_found(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn not_found(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self::new(code, message).exit(Exit::NotFound)
     }
 
@@ -75,8 +91,8 @@ impl NodeError {
     }
 
     /// The stable name of this error.
-    pub fn code(&self) -> &'static str {
-        self.code
+    pub fn code(&self) -> &str {
+        &self.code
     }
 
     /// What failed, in one line, with the failures below it.
@@ -107,9 +123,10 @@ impl NodeError {
         self.exit
     }
 
-    /// The private API's form: `{"error": {"code", "message", "hint"}}`.
+    /// The private API's form: `{"error": {"code", "message", "hint", "exit"}}`.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "error": { "code": self.code, "message": self.message(), "hint": self.hint } })
+        let (message, exit) = (self.message(), self.exit as u8);
+        serde_json::json!({ "error": { "code": self.code, "message": message, "hint": self.hint, "exit": exit } })
     }
 }
 

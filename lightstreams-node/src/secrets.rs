@@ -14,7 +14,7 @@
 use crate::datadir::write_private_new;
 use crate::error::{Exit, NodeError, Result, io_error};
 use alloy_primitives::hex;
-use ed25519_dalek::SigningKey;
+use lightstreams_crypto::ed25519::SigningKey;
 use lightstreams_crypto::{X25519Identity, X25519Recipient};
 use std::fmt;
 use std::io::Read;
@@ -176,7 +176,7 @@ impl NodeIdentity {
 
     /// The key that signs releases.
     pub fn holder_key(&self) -> SigningKey {
-        SigningKey::from_bytes(&self.holder_seed)
+        SigningKey::from_seed(&self.holder_seed)
     }
 
     /// The seed of the holder key.
@@ -195,7 +195,7 @@ impl NodeIdentity {
     pub fn public(&self) -> Result<PublicIdentity> {
         Ok(PublicIdentity {
             recipient: self.age.recipient(),
-            holder: self.holder_key().verifying_key().to_bytes(),
+            holder: self.holder_key().public(),
             peer_id: self.libp2p_keypair()?.public().to_peer_id(),
         })
     }

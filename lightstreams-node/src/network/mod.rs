@@ -1,1 +1,733 @@
-//! One libp2p swarm.
+//! One libp2p swarm: TCP, Noise and Yamux below, our protocols and the libraries' faces above.
+//!
+//! ```text
+//! http, daemon --NetworkHandle, bounded channel--> task { swarm: limits, ping, identify, auth, release, bitswap, chain }
+//!                                                    |-- /lightstreams/auth/1     AccountBook, delegations held
+//!                                                    |-- /lightstreams/release/1  ReleaseService, off the reactor
+//!                                                    +-- configured peers         redialled, 1 s doubling to 60 s
+//! ```
+
+mod auth;
+mod codec;
+
+pub use auth::{AccountBook, ByProvenAccounts, Held};
+pub use codec::Framed;
+
+use crate::error::{Exit, NodeError, Result};
+use crate::vault::{ANSWER_MAX, AuthAnswer, DELEGATION_MAX, Domain, REQUEST_MAX};
+use alloy_primitives::Address;
+use futures::StreamExt;
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::multiaddr::Protocol;
+use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport, ResponseChannel};
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity::Keypair, noise, ping, tcp, yamux,
+};
+use lightstreams_chain::{Block, Chain};
+use lightstreams_store::Gate;
+use lightstreams_store::p2p::{Bitswap, BitswapConfig, BitswapExchange};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+/// Protocol of delegations.
+pub const AUTH_PROTOCOL: StreamProtocol = StreamProtocol::new("/lightstreams/auth/1");
+/// Protocol of key releases.
+pub const RELEASE_PROTOCOL: StreamProtocol = StreamProtocol::new("/lightstreams/release/1");
+
+/// Commands waiting for the network task.
+const COMMANDS_MAX: usize = 64;
+/// Connections that others may open to this node.
+const INCOMING_MAX: u32 = 256;
+/// Connections that this node opens.
+const OUTGOING_MAX: u32 = 64;
+/// Connections between this node and one peer; two of them may come of dialling at the same time.
+const PER_PEER_MAX: u32 = 4;
+/// How long an auth or release exchange may take.
+const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long a caller waits for a connection and for its delegations to be judged.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(15);
+/// First and last pause between two dials of a configured peer.
+const REDIAL_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Release requests being answered at a time, and waiting for that.
+const RELEASES_RUNNING_MAX: usize = 4;
+const RELEASES_WAITING_MAX: usize = 64;
+
+/// Answers key requests. The answer to a refused request is a signed refusal, so there is always one.
+pub trait ReleaseService: Send + Sync {
+    /// Judges the request and returns the Release or refusal, in CBOR. Blocks; called off the reactor.
+    fn answer(&self, request: &[u8]) -> Vec<u8>;
+    /// The refusal of a request that this node is too busy to judge. Does not block.
+    fn busy(&self, request: &[u8]) -> Vec<u8>;
+}
+
+/// What the network task is made of.
+pub struct NetworkParts {
+    /// The node's libp2p key.
+    pub keypair: Keypair,
+    /// Where to listen, if at all.
+    pub listen: Option<Multiaddr>,
+    /// Peers to stay connected to.
+    pub peers: Vec<Multiaddr>,
+    /// The registry that delegations are for.
+    pub domain: Domain,
+    /// The accounts that peers prove.
+    pub accounts: Arc<AccountBook>,
+    /// Who answers key requests.
+    pub releases: Arc<dyn ReleaseService>,
+    /// The blocks, and who may have which.
+    pub gate: Gate,
+    /// The chain to follow.
+    pub chain: Arc<Chain>,
+    /// Told when this node cannot go on.
+    pub fatal: mpsc::Sender<NodeError>,
+}
+
+impl std::fmt::Debug for NetworkParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetworkParts")
+            .field("listen", &self.listen)
+            .field("peers", &self.peers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connected peer.
+#[derive(Clone, Debug)]
+pub struct PeerInfo {
+    /// The peer.
+    pub id: PeerId,
+    /// The address of its first connection.
+    pub address: Multiaddr,
+    /// Whether this node dialled it.
+    pub outgoing: bool,
+    /// What it answered to the delegations shown, by account.
+    pub shown: Vec<(Address, Option<AuthAnswer>)>,
+}
+
+/// How the rest of the node talks to the network.
+#[derive(Clone, Debug)]
+pub struct NetworkHandle {
+    own: PeerId,
+    commands: mpsc::Sender<Command>,
+    listen: watch::Receiver<Vec<Multiaddr>>,
+    counts: Arc<Counts>,
+}
+
+/// Figures that any thread may read at any time.
+#[derive(Debug, Default)]
+struct Counts {
+    peers: AtomicUsize,
+    /// The number of the highest block that a peer has told of, plus one; 0 if none has.
+    highest: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Command {
+    Announce(Box<Block>),
+    Peers(oneshot::Sender<Vec<PeerInfo>>),
+    Connect(Multiaddr, oneshot::Sender<Result<PeerId>>),
+    Shown(PeerId, oneshot::Sender<Vec<(Address, Option<AuthAnswer>)>>),
+    Hold(Held, oneshot::Sender<()>),
+    Release(PeerId, Vec<u8>, oneshot::Sender<Result<Vec<u8>>>),
+}
+
+impl NetworkHandle {
+    /// The peer id of this node.
+    pub fn own(&self) -> PeerId {
+        self.own
+    }
+
+    /// The addresses this node listens on, with its peer id.
+    pub fn listen_addresses(&self) -> Vec<Multiaddr> {
+        self.listen.borrow().clone()
+    }
+
+    /// How many peers are connected.
+    pub fn peer_count(&self) -> usize {
+        self.counts.peers.load(Ordering::Relaxed)
+    }
+
+    /// The number of the highest block that a connected peer has told of.
+    pub fn highest_block(&self) -> Option<u64> {
+        self.counts.highest.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// Announces a block of our own. Heads are announced anyway; where the queue is full this one is not.
+    pub fn announce(&self, block: Box<Block>) {
+        let _ = self.commands.try_send(Command::Announce(block));
+    }
+
+    /// The connected peers.
+    pub async fn peers(&self) -> Result<Vec<PeerInfo>> {
+        self.ask(Command::Peers).await
+    }
+
+    /// Connects to `address`, or finds that it is connected already.
+    pub async fn connect(&self, address: Multiaddr) -> Result<PeerId> {
+        let shown = address.clone();
+        let connected = self.ask(|reply| Command::Connect(address, reply));
+        match tokio::time::timeout(CONNECT_TIME_MAX, connected).await {
+            Ok(connected) => connected?,
+            Err(_) => Err(unreachable(&shown, "no answer in time")),
+        }
+    }
+
+    /// Waits until `peer` has judged every delegation this node holds; by account, with `None` where it did not answer.
+    pub async fn shown(&self, peer: PeerId) -> Result<Vec<(Address, Option<AuthAnswer>)>> {
+        match tokio::time::timeout(CONNECT_TIME_MAX, self.ask(|reply| Command::Shown(peer, reply))).await {
+            Ok(shown) => shown,
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Keeps a delegation and shows it to every peer, now and on each later connection.
+    pub async fn hold(&self, held: Held) -> Result<()> {
+        self.ask(|reply| Command::Hold(held, reply)).await
+    }
+
+    /// Sends a key request to a connected peer and returns its answer.
+    pub async fn release(&self, peer: PeerId, request: Vec<u8>) -> Result<Vec<u8>> {
+        self.ask(|reply| Command::Release(peer, request, reply)).await?
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || NodeError::new("stopping", "the node is stopping");
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
+    }
+}
+
+/// The Unix time in seconds.
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs())
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    limits: connection_limits::Behaviour,
+    ping: ping::Behaviour,
+    identify: identify::Behaviour,
+    auth: request_response::Behaviour<Framed>,
+    release: request_response::Behaviour<Framed>,
+    bitswap: Bitswap,
+}
+
+impl Behaviour {
+    fn new(keypair: &Keypair, bitswap: Bitswap) -> Self {
+        let limits = ConnectionLimits::default()
+            .with_max_pending_incoming(Some(64))
+            .with_max_pending_outgoing(Some(64))
+            .with_max_established_incoming(Some(INCOMING_MAX))
+            .with_max_established_outgoing(Some(OUTGOING_MAX))
+            .with_max_established_per_peer(Some(PER_PEER_MAX));
+        let identify = identify::Config::new("/lightstreams/1".into(), keypair.public())
+            .with_agent_version(concat!("lightstreams/", env!("CARGO_PKG_VERSION")).into());
+        let exchange = |protocol, request_len_max, response_len_max| {
+            let config = request_response::Config::default()
+                .with_request_timeout(EXCHANGE_TIME_MAX)
+                .with_max_concurrent_streams(8);
+            request_response::Behaviour::with_codec(
+                Framed::new(request_len_max, response_len_max),
+                [(protocol, ProtocolSupport::Full)],
+                config,
+            )
+        };
+        Self {
+            limits: connection_limits::Behaviour::new(limits),
+            ping: ping::Behaviour::new(ping::Config::new()),
+            identify: identify::Behaviour::new(identify),
+            auth: exchange(AUTH_PROTOCOL, DELEGATION_MAX, DELEGATION_MAX),
+            release: exchange(RELEASE_PROTOCOL, REQUEST_MAX, ANSWER_MAX),
+            bitswap,
+        }
+    }
+}
+
+/// Starts the network task. It ends when the last handle is dropped.
+///
+/// Returns once the listener is bound, so that a taken port is an error here.
+pub async fn start(parts: NetworkParts) -> Result<(NetworkHandle, BitswapExchange)> {
+    let own = parts.keypair.public().to_peer_id();
+    let wrong = |what: &'static str| NodeError::new("network", what);
+    // The gate asks the account book itself: a peer may have proven several accounts.
+    let bitswap = Bitswap::new(parts.gate, |_| None, BitswapConfig::default())
+        .map_err(|e| wrong("cannot start the threads of the block exchange").because(e))?;
+    let exchange = bitswap.exchange();
+    let mut swarm = libp2p::SwarmBuilder::with_existing_identity(parts.keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|e| wrong("cannot set up the transport").because(e))?
+        .with_behaviour(|keypair| Behaviour::new(keypair, bitswap))
+        .map_err(|_| wrong("cannot set up the protocols"))?
+        .with_swarm_config(|c| c.with_idle_connection_timeout(Duration::from_secs(24 * 3600)))
+        .build();
+    let (listen_to, listen) = watch::channel(Vec::new());
+    if let Some(address) = parts.listen {
+        bind(&mut swarm, address, &listen_to).await?;
+    }
+    let (commands, from) = mpsc::channel(COMMANDS_MAX);
+    let (answers, answered) = mpsc::channel(RELEASES_WAITING_MAX);
+    let (now, counts) = (Instant::now(), Arc::new(Counts::default()));
+    let task = Task {
+        fatal: parts.fatal,
+        counts: counts.clone(),
+        swarm,
+        listen: listen_to,
+        domain: parts.domain,
+        accounts: parts.accounts,
+        releases: parts.releases,
+        running: Arc::new(Semaphore::new(RELEASES_RUNNING_MAX)),
+        waiting: Arc::new(Semaphore::new(RELEASES_WAITING_MAX)),
+        answers,
+        peers: HashMap::new(),
+        held: Vec::new(),
+        dials: HashMap::new(),
+        shows: HashMap::new(),
+        shown_waiters: Vec::new(),
+        released: HashMap::new(),
+        configured: parts.peers.into_iter().map(|address| Configured::new(address, now)).collect(),
+    };
+    tokio::spawn(task.run(from, answered));
+    Ok((NetworkHandle { own, commands, listen, counts }, exchange))
+}
+
+/// Listens on `address` and waits until the first bound address is known.
+async fn bind(
+    swarm: &mut Swarm<Behaviour>,
+    address: Multiaddr,
+    listen: &watch::Sender<Vec<Multiaddr>>,
+) -> Result<()> {
+    let taken = |why: String| {
+        NodeError::new("port_taken", format!("cannot listen on {address}: {why}"))
+            .hint("another process has the port; stop it or change `p2p` in lightstreams.toml")
+    };
+    let listener = swarm.listen_on(address.clone()).map_err(|e| taken(innermost(&e)))?;
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::NewListenAddr { listener_id, address } if listener_id == listener => {
+                note_listen(listen, swarm.local_peer_id(), address);
+                return Ok(());
+            }
+            SwarmEvent::ListenerError { listener_id, error } if listener_id == listener => {
+                return Err(taken(error.to_string()));
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
+                return Err(taken(reason.err().map_or_else(|| "closed".into(), |e| e.to_string())));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn note_listen(listen: &watch::Sender<Vec<Multiaddr>>, own: &PeerId, address: Multiaddr) {
+    let address = address.with_p2p(*own).unwrap_or_else(|same| same);
+    listen.send_modify(|known| {
+        if !known.contains(&address) {
+            known.push(address);
+        }
+    });
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(below) = error.source() {
+        error = below;
+    }
+    error.to_string()
+}
+
+fn unreachable(address: &Multiaddr, why: &str) -> NodeError {
+    NodeError::new("peer_unreachable", format!("cannot connect to {address}: {why}"))
+        .exit(Exit::Peer)
+        .hint("check that the other node runs and that the address is right")
+}
+
+/// The peer id that an address ends in.
+pub fn peer_of(address: &Multiaddr) -> Option<PeerId> {
+    match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+/// A peer of the configuration.
+struct Configured {
+    address: Multiaddr,
+    peer: Option<PeerId>,
+    dialling: bool,
+    next: Instant,
+    pause: Duration,
+}
+
+impl Configured {
+    fn new(address: Multiaddr, now: Instant) -> Self {
+        let peer = peer_of(&address);
+        Self { address, peer, dialling: false, next: now, pause: REDIAL_PAUSES.0 }
+    }
+
+    fn connected(&mut self, peer: PeerId) {
+        self.peer = Some(peer);
+        self.dialling = false;
+        self.pause = REDIAL_PAUSES.0;
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.dialling = false;
+        self.next = now + self.pause;
+        self.pause = (self.pause * 2).min(REDIAL_PAUSES.1);
+    }
+}
+
+struct Peer {
+    address: Multiaddr,
+    outgoing: bool,
+    /// By account: `None` while the answer is awaited, then what it was, `Some(None)` for none.
+    shown: HashMap<Address, Option<Option<AuthAnswer>>>,
+}
+
+impl Peer {
+    fn answers(&self) -> Vec<(Address, Option<AuthAnswer>)> {
+        self.shown.iter().map(|(account, answer)| (*account, answer.flatten())).collect()
+    }
+
+    fn awaits(&self) -> bool {
+        self.shown.values().any(Option::is_none)
+    }
+}
+
+enum Dial {
+    /// Of the configured peer at this index.
+    Configured(usize),
+    Asked(Multiaddr, oneshot::Sender<Result<PeerId>>),
+}
+
+type Answered = (ResponseChannel<Vec<u8>>, Vec<u8>);
+
+struct Task {
+    swarm: Swarm<Behaviour>,
+    fatal: mpsc::Sender<NodeError>,
+    counts: Arc<Counts>,
+    listen: watch::Sender<Vec<Multiaddr>>,
+    domain: Domain,
+    accounts: Arc<AccountBook>,
+    releases: Arc<dyn ReleaseService>,
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    answers: mpsc::Sender<Answered>,
+    peers: HashMap<PeerId, Peer>,
+    held: Vec<Held>,
+    dials: HashMap<ConnectionId, Dial>,
+    shows: HashMap<OutboundRequestId, (PeerId, Address)>,
+    shown_waiters: Vec<(PeerId, oneshot::Sender<Vec<(Address, Option<AuthAnswer>)>>)>,
+    released: HashMap<OutboundRequestId, (PeerId, oneshot::Sender<Result<Vec<u8>>>)>,
+    configured: Vec<Configured>,
+}
+
+impl Task {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut answered: mpsc::Receiver<Answered>) {
+        let mut redial = tokio::time::interval(Duration::from_millis(500));
+        redial.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                event = self.swarm.select_next_some() => self.event(event),
+                Some((channel, answer)) = answered.recv() => {
+                    // The connection may have closed meanwhile; then there is no one to tell.
+                    let _ = self.swarm.behaviour_mut().release.send_response(channel, answer);
+                }
+                _ = redial.tick() => self.redial(),
+            }
+            self.counts.peers.store(self.peers.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Announce(_) => {}
+            Command::Peers(reply) => {
+                let info = |(id, peer): (&PeerId, &Peer)| PeerInfo {
+                    id: *id,
+                    address: peer.address.clone(),
+                    outgoing: peer.outgoing,
+                    shown: peer.answers(),
+                };
+                let _ = reply.send(self.peers.iter().map(info).collect());
+            }
+            Command::Connect(address, reply) => self.connect(address, reply),
+            Command::Shown(peer, reply) => {
+                self.shown_waiters.push((peer, reply));
+                self.settle_shown();
+            }
+            Command::Hold(held, reply) => {
+                self.hold(held);
+                let _ = reply.send(());
+            }
+            Command::Release(peer, request, reply) => {
+                let id = self.swarm.behaviour_mut().release.send_request(&peer, request);
+                self.released.insert(id, (peer, reply));
+            }
+        }
+    }
+
+    fn connect(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<PeerId>>) {
+        let peer = peer_of(&address);
+        if let Some(peer) = peer.filter(|peer| self.peers.contains_key(peer)) {
+            let _ = reply.send(Ok(peer));
+            return;
+        }
+        if peer == Some(*self.swarm.local_peer_id()) {
+            let _ = reply.send(Err(unreachable(&address, "that is this node itself")));
+            return;
+        }
+        let dial = dial_opts(&address, PeerCondition::Disconnected);
+        let id = dial.connection_id();
+        match self.swarm.dial(dial) {
+            Ok(()) => {
+                self.dials.insert(id, Dial::Asked(address, reply));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(unreachable(&address, &dial_failure(&error))));
+            }
+        }
+    }
+
+    fn redial(&mut self) {
+        let now = Instant::now();
+        for (index, configured) in self.configured.iter_mut().enumerate() {
+            let connected = configured.peer.is_some_and(|peer| self.peers.contains_key(&peer));
+            let own = configured.peer == Some(*self.swarm.local_peer_id());
+            if connected || own || configured.dialling || now < configured.next {
+                continue;
+            }
+            let dial = dial_opts(&configured.address, PeerCondition::DisconnectedAndNotDialing);
+            let id = dial.connection_id();
+            match self.swarm.dial(dial) {
+                Ok(()) => {
+                    configured.dialling = true;
+                    self.dials.insert(id, Dial::Configured(index));
+                }
+                Err(_) => configured.failed(now),
+            }
+        }
+    }
+
+    fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Auth(event)) => self.auth_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Release(event)) => self.release_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
+                connection,
+                result: Err(failure),
+                ..
+            })) => {
+                // A peer without ping is still there; one that does not answer is not.
+                if !matches!(failure, ping::Failure::Unsupported) {
+                    self.swarm.close_connection(connection);
+                }
+            }
+            SwarmEvent::NewListenAddr { address, .. } => {
+                note_listen(&self.listen, self.swarm.local_peer_id(), address);
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                let own = *self.swarm.local_peer_id();
+                let address = address.with_p2p(own).unwrap_or_else(|same| same);
+                self.listen.send_modify(|known| known.retain(|a| *a != address));
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let address = endpoint.get_remote_address().clone();
+                tracing::debug!(peer = %peer_id, %address, "connected");
+                let outgoing = endpoint.is_dialer();
+                let known = self.peers.contains_key(&peer_id);
+                self.peers.entry(peer_id).or_insert_with(|| Peer {
+                    address,
+                    outgoing,
+                    shown: HashMap::new(),
+                });
+                if !known {
+                    self.show_all(peer_id);
+                }
+                match self.dials.remove(&connection_id) {
+                    Some(Dial::Asked(_, reply)) => {
+                        let _ = reply.send(Ok(peer_id));
+                    }
+                    Some(Dial::Configured(index)) => {
+                        if let Some(configured) = self.configured.get_mut(index) {
+                            configured.connected(peer_id);
+                        }
+                    }
+                    None => {}
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                tracing::debug!(peer = %peer_id, "disconnected");
+                self.peers.remove(&peer_id);
+                self.accounts.forget(&peer_id);
+                let now = Instant::now();
+                for configured in self.configured.iter_mut().filter(|c| c.peer == Some(peer_id)) {
+                    configured.failed(now);
+                }
+                self.settle_shown();
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.dial_failed(connection_id, &error);
+            }
+            _ => {}
+        }
+    }
+
+    fn dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
+        match self.dials.remove(&connection) {
+            Some(Dial::Asked(address, reply)) => {
+                let _ = reply.send(Err(unreachable(&address, &dial_failure(error))));
+            }
+            Some(Dial::Configured(index)) => {
+                if let Some(configured) = self.configured.get_mut(index) {
+                    tracing::debug!(address = %configured.address, why = dial_failure(error), "cannot connect");
+                    configured.failed(Instant::now());
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn hold(&mut self, held: Held) {
+        let now = unix_now();
+        self.held.retain(|known| known.account != held.account && now < known.not_after);
+        if self.held.len() >= auth::HELD_MAX {
+            self.held.sort_by_key(|known| known.not_after);
+            self.held.remove(0);
+        }
+        self.held.push(held.clone());
+        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.show(peer, &held);
+        }
+    }
+
+    fn show_all(&mut self, peer: PeerId) {
+        let now = unix_now();
+        self.held.retain(|held| now < held.not_after);
+        for held in self.held.clone() {
+            self.show(peer, &held);
+        }
+    }
+
+    fn show(&mut self, peer: PeerId, held: &Held) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.shown.insert(held.account, None);
+        let id = self.swarm.behaviour_mut().auth.send_request(&peer, held.message.clone());
+        self.shows.insert(id, (peer, held.account));
+    }
+
+    fn auth_event(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                let answer = self.accounts.judge(&peer, &request, &self.domain, unix_now());
+                tracing::debug!(%peer, ?answer, "judged a delegation");
+                let _ = self.swarm.behaviour_mut().auth.send_response(channel, answer.encode());
+            }
+            Event::Message { message: Message::Response { request_id, response }, .. } => {
+                self.shown_answered(request_id, AuthAnswer::decode(&response).ok());
+            }
+            Event::OutboundFailure { request_id, .. } => self.shown_answered(request_id, None),
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn shown_answered(&mut self, id: OutboundRequestId, answer: Option<AuthAnswer>) {
+        let Some((peer, account)) = self.shows.remove(&id) else { return };
+        // An older answer does not settle a newer delegation of the same account.
+        let newer = self.shows.values().any(|show| *show == (peer, account));
+        if let Some(shown) =
+            self.peers.get_mut(&peer).and_then(|p| p.shown.get_mut(&account)).filter(|_| !newer)
+        {
+            *shown = Some(answer);
+        }
+        self.settle_shown();
+    }
+
+    /// Answers those who wait for a peer that has judged everything, or is gone.
+    fn settle_shown(&mut self) {
+        let (settled, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.shown_waiters)
+            .into_iter()
+            .filter(|(_, reply)| !reply.is_closed())
+            .partition(|(peer, _)| self.peers.get(peer).is_none_or(|p| !p.awaits()));
+        self.shown_waiters = waiting;
+        for (peer, reply) in settled {
+            let _ = reply.send(self.peers.get(&peer).map(Peer::answers).unwrap_or_default());
+        }
+    }
+
+    fn release_event(&mut self, event: request_response::Event<Vec<u8>, Vec<u8>>) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { message: Message::Request { request, channel, .. }, .. } => {
+                self.answer_release(request, channel);
+            }
+            Event::Message { message: Message::Response { request_id, response }, .. } => {
+                if let Some((_, reply)) = self.released.remove(&request_id) {
+                    let _ = reply.send(Ok(response));
+                }
+            }
+            Event::OutboundFailure { request_id, error, .. } => {
+                if let Some((peer, reply)) = self.released.remove(&request_id) {
+                    let failed =
+                        NodeError::new("peer_failed", format!("{peer} did not answer the key request"))
+                            .because(error)
+                            .exit(Exit::Peer)
+                            .hint("the custodian may be gone; try again later or ask another one");
+                    let _ = reply.send(Err(failed));
+                }
+            }
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn answer_release(&mut self, request: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
+        let Ok(place) = self.waiting.clone().try_acquire_owned() else {
+            let answer = self.releases.busy(&request);
+            let _ = self.swarm.behaviour_mut().release.send_response(channel, answer);
+            return;
+        };
+        let (running, releases, answers) =
+            (self.running.clone(), self.releases.clone(), self.answers.clone());
+        tokio::spawn(async move {
+            let Ok(turn) = running.acquire_owned().await else { return };
+            let answer = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                releases.answer(&request)
+            });
+            if let Ok(answer) = answer.await {
+                let _ = answers.send((channel, answer)).await;
+            }
+            drop(place);
+        });
+    }
+}
+
+fn dial_opts(address: &Multiaddr, condition: PeerCondition) -> DialOpts {
+    match peer_of(address) {
+        Some(peer) => DialOpts::peer_id(peer).condition(condition).addresses(vec![address.clone()]).build(),
+        None => DialOpts::unknown_peer_id().address(address.clone()).build(),
+    }
+}
+
+fn dial_failure(error: &DialError) -> String {
+    match error {
+        DialError::WrongPeerId { obtained, .. } => format!("the node there is {obtained}"),
+        DialError::Transport(errors) => {
+            errors.last().map_or_else(|| "no address could be dialled".into(), |(_, e)| innermost(e))
+        }
+        other => innermost(other),
+    }
+}
