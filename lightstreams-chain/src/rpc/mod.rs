@@ -1,10 +1,31 @@
 //! The chain's JSON-RPC methods, as one jsonrpsee module to mount in a server.
+//!
+//! ```text
+//! server (node: hosts, origins, limits) ──> RpcModule ──> Chain
+//!                                   web3, net, eth, clique
+//! ```
+//!
+//! Answers and error codes are go-ethereum's, so that wallets and libraries work as they are. There are no unlocked
+//! accounts: `eth_sendTransaction` exists only where [`Options::dev_signers`] were given, which only the development
+//! network (chain id 161) may have.
+
+mod args;
+mod error;
+mod fees;
+mod filters;
+mod json;
+mod methods;
 
 use std::{fmt, sync::Arc};
 
-use jsonrpsee::RpcModule;
+use jsonrpsee::{RpcModule, types::ErrorObjectOwned};
+use serde_json::Value;
 
+use self::{args::Args, filters::Filters};
 use crate::{Chain, Clique, LocalSigner};
+
+/// The one chain whose keys the whole world knows.
+const DEV_CHAIN_ID: u64 = 161;
 
 /// What the methods need beside the chain.
 #[derive(Clone)]
@@ -54,10 +75,35 @@ pub enum ModuleError {
     NotADevNetwork(u64),
 }
 
-/// The methods of namespaces `web3`, `net`, `eth` and, under Clique, `clique`, over `chain`.
+/// The methods of namespaces `web3`, `net`, `eth`, `lightstreams` and, under Clique, `clique`, over `chain`.
 ///
-/// They answer as go-ethereum does, error codes included, and block: jsonrpsee runs them on its blocking pool.
+/// They read storage and execute, so jsonrpsee runs them on its blocking pool.
 pub fn module(chain: Arc<Chain>, options: Options) -> Result<RpcModule<()>, ModuleError> {
-    let _ = (chain, options);
-    todo!()
+    let chain_id = chain.chain_id();
+    if !options.dev_signers.is_empty() && chain_id != DEV_CHAIN_ID {
+        return Err(ModuleError::NotADevNetwork(chain_id));
+    }
+    let signs = !options.dev_signers.is_empty();
+    let clique = options.clique.is_some();
+    let filters = Filters::new(options.filters_max, options.filter_expiry_secs);
+    let mut module = RpcModule::new(Api { chain, options, filters });
+    let optional = [(signs, methods::DEV), (clique, methods::CLIQUE)];
+    let tables = [(true, methods::ALWAYS)].into_iter().chain(optional);
+    for (name, method) in tables.filter(|(on, _)| *on).flat_map(|(_, table)| table.iter().copied()) {
+        let registered = module.register_blocking_method(name, move |params, api, _| -> Answer {
+            method(&api, &Args::new(&params)?)
+        });
+        debug_assert!(registered.is_ok(), "{name} stands twice in the tables");
+    }
+    Ok(module.remove_context())
 }
+
+/// What stands behind every method.
+struct Api {
+    chain: Arc<Chain>,
+    options: Options,
+    filters: Filters,
+}
+
+type Answer = Result<Value, ErrorObjectOwned>;
+type Method = fn(&Api, &Args) -> Answer;
