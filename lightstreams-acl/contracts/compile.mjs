@@ -1,18 +1,21 @@
-// Compiles the contracts with npm's solc and writes ../artifacts/<Name>.json = {abi, bytecode, deployedBytecode}, plus
-// ../artifacts/sources.json, which names compiler, settings and a sha2-256 of every source that went in.
+// Compiles the contracts with npm's solc and writes ../artifacts/<Name>.json = {abi, bytecode, deployedBytecode}, those of
+// test/ to ../tests/artifacts/, plus ../artifacts/sources.json, which names compiler, settings and the keccak-256 of every source
+// that went in and of every artifact that came out.
 //
 //   npm ci && node compile.mjs            write the artifacts
 //   npm ci && node compile.mjs --check    exit 1 if they are not what the sources compile to
 
-import { createHash } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import sha3 from "js-sha3";
 import solc from "solc";
 
+const { keccak256 } = sha3;
+
 const here = dirname(fileURLToPath(import.meta.url));
-const output = join(here, "..", "artifacts");
 const contracts = ["ContentRegistry", "Custodians", "Market"];
+const testContracts = ["TestGate", "TestToken", "TestWallet"];
 const sizeMax = 24_576; // EIP-170
 
 const settings = {
@@ -30,7 +33,12 @@ const load = (path) => {
 };
 const input = {
   language: "Solidity",
-  sources: Object.fromEntries(contracts.map((name) => [`${name}.sol`, { content: load(`${name}.sol`) }])),
+  sources: Object.fromEntries(
+    [...contracts.map((name) => `${name}.sol`), ...testContracts.map((name) => `test/${name}.sol`)].map((path) => [
+      path,
+      { content: load(path) },
+    ]),
+  ),
   settings,
 };
 const compiled = JSON.parse(
@@ -49,38 +57,38 @@ const messages = (compiled.errors ?? []).filter(({ errorCode }) => errorCode !==
 for (const message of messages) console.error(message.formattedMessage);
 if (!compiled.contracts || messages.length > 0) process.exit(1);
 
+const text = (value) => `${JSON.stringify(value, null, 1)}\n`;
+const digest = (text) => `0x${keccak256(text)}`;
 const files = {};
-for (const name of contracts) {
-  const { abi, evm } = compiled.contracts[`${name}.sol`][name];
+for (const name of [...contracts, ...testContracts]) {
+  const tested = testContracts.includes(name);
+  const { abi, evm } = compiled.contracts[tested ? `test/${name}.sol` : `${name}.sol`][name];
   const size = evm.deployedBytecode.object.length / 2;
-  console.log(`${name}: ${size} bytes of ${sizeMax}`);
+  if (!tested) console.log(`${name}: ${size} bytes of ${sizeMax}`);
   if (size > sizeMax) process.exitCode = 1;
-  files[`${name}.json`] = {
+  files[`${tested ? "tests/" : ""}artifacts/${name}.json`] = text({
     abi,
     bytecode: `0x${evm.bytecode.object}`,
     deployedBytecode: `0x${evm.deployedBytecode.object}`,
-  };
+  });
 }
-const digest = (text) => createHash("sha256").update(text).digest("hex");
-files["sources.json"] = {
+const { version } = JSON.parse(readFileSync(join(here, "node_modules/@openzeppelin/contracts/package.json"), "utf8"));
+files["artifacts/sources.json"] = text({
   compiler: solc.version(),
-  openzeppelin: JSON.parse(readFileSync(join(here, "node_modules/@openzeppelin/contracts/package.json"), "utf8")).version,
+  openzeppelin: version,
   settings,
   sources: Object.fromEntries(Object.keys(read).sort().map((path) => [path, digest(read[path])])),
-  artifacts: Object.fromEntries(contracts.map((name) => [name, digest(text(files[`${name}.json`]))])),
-};
+  artifacts: Object.fromEntries(Object.keys(files).map((file) => [file, digest(files[file])])),
+});
 
-function text(value) {
-  return `${JSON.stringify(value, null, 1)}\n`;
-}
-
-mkdirSync(output, { recursive: true });
-for (const [file, value] of Object.entries(files)) {
+for (const [file, content] of Object.entries(files)) {
+  const path = join(here, "..", file);
   if (process.argv.includes("--check")) {
-    if (readFileSync(join(output, file), "utf8") === text(value)) continue;
-    console.error(`artifacts/${file} is not what the sources compile to; run: node compile.mjs`);
+    if (existsSync(path) && readFileSync(path, "utf8") === content) continue;
+    console.error(`${file} is not what the sources compile to; run: node compile.mjs`);
     process.exitCode = 1;
   } else {
-    writeFileSync(join(output, file), text(value));
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, content);
   }
 }
