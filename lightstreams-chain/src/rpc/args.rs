@@ -196,14 +196,14 @@ impl TransactionArgs {
 pub(super) struct FilterArgs {
     pub(super) from_block: Option<BlockArg>,
     pub(super) to_block: Option<BlockArg>,
-    block_hash: Option<B256>,
-    address: Option<OneOrMany<Address>>,
-    topics: Option<Vec<Option<OneOrMany<Option<B256>>>>>,
+    pub(super) block_hash: Option<B256>,
+    pub(super) address: Option<OneOrMany<Address>>,
+    pub(super) topics: Option<Vec<Option<OneOrMany<Option<B256>>>>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-enum OneOrMany<T> {
+pub(super) enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),
 }
