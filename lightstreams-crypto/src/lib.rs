@@ -34,6 +34,30 @@
 //!
 //! **Not here.** Who may read (permissions), where the bytes lie (storage), who a key belongs to. age does
 //! not hide the length of a file, nor say who wrote it: the manifest around it is signed for that.
+//!
+//! # The bytes
+//!
+//! ```text
+//! age-encryption.org/v1\n                       header: see Header
+//! -> X25519 <share>\n<wrapped file key>\n       one stanza for each recipient
+//! --- <MAC>\n                                   HMAC-SHA-256, key HKDF(file key, salt "", "header")
+//! N                                             16 random bytes, the payload nonce
+//! c0 | c1 | .. | cn                             payload: chunks of 65536 + 16 bytes, the last shorter
+//!
+//! cj = ChaCha20-Poly1305(key  = HKDF(file key, salt N, "payload"),
+//!                        nonce = j as 11 bytes | 1 if last else 0,   no associated data)
+//!
+//! X25519 stanza   share = X25519(e, 9) of a one-time secret e
+//!                 key   = HKDF(X25519(e, recipient), salt share | recipient, "age-encryption.org/v1/X25519")
+//! scrypt stanza   key   = scrypt(passphrase, "age-encryption.org/v1/scrypt" | salt, N = 2^w, r = 8, p = 1)
+//!                 both: wrapped file key = ChaCha20-Poly1305(key, nonce 0, file key), 32 bytes
+//! commitment      HKDF(file key, salt N, "lightstreams/v1/key-commitment" | context)
+//! item key        HKDF(collection key, salt item | epoch | version | N, "lightstreams/v1/item"), 16 bytes
+//! ```
+//!
+//! HKDF is HKDF-SHA-256 with 32 bytes of output, integers are big-endian. The last chunk is empty only in an
+//! empty file, so that `s` bytes make `s + 16 * max(1, ceil(s / 65536))` bytes of payload, and byte `p` of the
+//! plaintext lies in chunk `p / 65536`.
 
 pub mod ed25519;
 mod error;

@@ -235,6 +235,34 @@ fn a_buffered_reader_gives_out_whole_chunks() {
     assert_eq!(lens, [CHUNK + TAG, CHUNK + TAG, 5 + TAG]);
 }
 
+#[test]
+fn a_stream_holds_one_chunk_however_long_it_is() {
+    struct Counting<R>(R, std::rc::Rc<std::cell::Cell<usize>>);
+    impl<R: Read> Read for Counting<R> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.read(buf)?;
+            self.1.set(self.1.get() + count);
+            Ok(count)
+        }
+    }
+    let (plain, sealed) = (std::rc::Rc::default(), std::rc::Rc::default());
+    let source = Counting(io::repeat(7).take(50 * CHUNK as u64), std::rc::Rc::clone(&plain));
+    let encryptor = PayloadEncryptor::new(key(), source);
+    let mut decryptor = PayloadDecryptor::new(key(), Counting(encryptor, std::rc::Rc::clone(&sealed)));
+    let mut given = 0;
+    loop {
+        let ready = decryptor.fill_buf().unwrap().len();
+        if ready == 0 {
+            break;
+        }
+        given += ready;
+        decryptor.consume(ready);
+        assert!(sealed.get() <= given + given.div_ceil(CHUNK) * TAG, "the decryptor reads ahead");
+        assert!(plain.get() <= given + 1, "the encryptor reads more than a byte ahead");
+    }
+    assert_eq!(given, 50 * CHUNK);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
