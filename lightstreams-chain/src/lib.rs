@@ -1,24 +1,30 @@
 //! An embeddable Ethereum-compatible proof-of-authority chain.
 
 mod chain;
+mod types;
+
 mod clique;
 pub mod consensus;
 mod engine;
 mod genesis;
 mod kv;
-#[cfg(feature = "p2p")]
-pub mod p2p;
 mod pool;
-#[cfg(feature = "rpc")]
-pub mod rpc;
 mod signer;
 mod state;
+
+mod blocks;
+mod execute;
+mod rules;
+mod tables;
+
+#[cfg(feature = "p2p")]
+pub mod p2p;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod types;
 
 pub use chain::{Chain, Options};
-
 pub use clique::{Clique, CliqueConfig, Snapshot, Tally, Vote};
 pub use engine::{Ancestry, BlockRef, Engine, EngineError, ForkChoice, HeadInfo, HeaderRules, InvalidHeader};
 pub use genesis::{EngineKind, EngineSwitch, FeePolicy, Genesis, GenesisError, NetworkConfig};

@@ -4,5 +4,7 @@
 
 mod clique;
 mod consensus;
+mod dev;
 mod headers;
 mod signer;
+mod vectors;

@@ -1,0 +1,1 @@
+//! Chains and blocks that others made.
