@@ -103,21 +103,12 @@ fn a_transfer_moves_wei_and_pays_its_fee() {
 
 /// Stores 42 in slot 1 when made; called, it logs the value of slot 1 under topic 7 and returns it.
 pub(crate) fn logger() -> Bytes {
-    // SSTORE(1, 42); return the 22 bytes after the constructor
-    // SLOAD(1) MSTORE(0); LOG1(0, 32, 7); RETURN(0, 32)
-    bytes!("602a6001556014600f5f3960145ff3" "60015f54" )
-        .is_empty()
-        .then(Bytes::new)
-        .unwrap_or_else(|| {
-            let runtime = bytes!("6001545f52600760205fa160205ff3");
-            let init = [
-                bytes!("602a600155").as_ref(),
-                &[0x60, runtime.len() as u8, 0x60, 0x0e, 0x5f, 0x39],
-                &[0x60, runtime.len() as u8, 0x5f, 0xf3],
-            ]
-            .concat();
-            [init.as_slice(), &runtime].concat().into()
-        })
+    // SLOAD(1), MSTORE at 0, LOG1 of 32 bytes, RETURN of 32 bytes
+    let runtime = bytes!("6001545f52600760205fa160205ff3");
+    let size = runtime.len() as u8;
+    // SSTORE(1, 42), CODECOPY of what follows, RETURN of it
+    let constructor = [&bytes!("602a600155")[..], &[0x60, size, 0x60, 15, 0x5f, 0x39, 0x60, size, 0x5f, 0xf3]];
+    [constructor.concat().as_slice(), &runtime].concat().into()
 }
 
 #[test]
