@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[cfg(feature = "p2p")]
+mod bitswap;
 mod block;
 mod car;
 mod contract;
+mod crash;
 mod file;
 mod log;
 mod payload;
