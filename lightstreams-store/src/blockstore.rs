@@ -112,12 +112,12 @@ impl fmt::Display for StoreOp {
 /// The exception is a source of [`BlockError`](crate::BlockError): on [`StoreOp::Put`] the block is too long to be stored, on
 /// [`StoreOp::Get`] the copy held here is damaged and should be fetched again.
 #[derive(Debug, thiserror::Error)]
-#[error("{op} failed{}", .cid.map(|cid| format!(": {cid}")).unwrap_or_default())]
+#[error("{op} failed{}", .cid.as_ref().map(|cid| format!(": {cid}")).unwrap_or_default())]
 pub struct StoreError {
     /// What was being done.
     pub op: StoreOp,
     /// The block concerned, where it was one.
-    pub cid: Option<Cid>,
+    pub cid: Option<Box<Cid>>,
     /// What went wrong below.
     pub source: Box<dyn Error + Send + Sync>,
 }
@@ -131,7 +131,7 @@ impl StoreError {
     /// The same failure, on the block `cid`.
     #[must_use]
     pub fn on(mut self, cid: &Cid) -> Self {
-        self.cid = Some(*cid);
+        self.cid = Some(Box::new(*cid));
         self
     }
 }

@@ -1,23 +1,40 @@
-//! Content-addressed storage of opaque bytes.
+//! Content-addressed storage of opaque bytes: blocks that cannot be wrong, files that stream and seek, CAR files, and
+//! an exchange that gives a block only to those who may have it.
 //!
 //! ```text
-//! bytes --chunker--> chunks --hash--> blocks --put--> BlockStore --CAR--> file, peer
+//! bytes --chunker--> chunks --hash--> blocks --put--> BlockStore --gate--> Exchange, CAR
 //!                                       +-- links --> nodes --put--> BlockStore ==> root Cid
 //! ```
 //!
 //! ```
-//! use lightstreams_store::{Block, BlockStore, MemoryStore};
+//! use lightstreams_store::{EnvelopeChunker, FileBuilder, MemoryStore, PayloadReader, PayloadShape};
+//!
+//! let payload = vec![7; 200_000 + 4 * 16]; // what encrypting 200,000 bytes makes
 //! let store = MemoryStore::default();
-//! let block = Block::raw(b"hello".to_vec());
-//! store.put(&block)?;
-//! assert_eq!(store.get(block.cid())?, Some(block));
-//! # Ok::<(), lightstreams_store::StoreError>(())
+//! let root = FileBuilder::new(EnvelopeChunker::default()).import(&mut &payload[..], &store, &mut |_| ())?;
+//!
+//! let reader = PayloadReader::open(&store, &root.cid, PayloadShape::new(200_000, 4)?)?;
+//! let mut middle = [0; 100];
+//! reader.read_at(100_000, &mut middle)?; // touches one leaf
+//! assert_eq!(middle, [7; 100]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Promises.** What `get` returns hashes to the CID asked for. What `FjallStore` and `RocksStore` accepted survives
-//! a power cut.
+//! **Promises.** What [`BlockStore::get`] returns hashes to the CID asked for. What `FjallStore` and `RocksStore`
+//! acknowledged survives kill -9 and a power cut; so does what [`Log`] did. The CIDs are those of every IPFS importer under
+//! the profile `unixfs-v1-2025`. An encrypted payload has one layout, and [`PayloadReader`] refuses every other before
+//! a byte of it is believed. A block that a [`ServePolicy`] denies looks like one that is not here. No length that comes
+//! from outside is believed before it is checked.
 //!
-//! **Not here.** Encryption, permissions, chains: the store holds opaque bytes.
+//! **Not here.** Encryption, accounts, chains: the store holds opaque bytes and asks a [`ServePolicy`] about the rest.
+//! Directories, pins and collection are to come.
+//!
+//! | Feature | Gives |
+//! |---|---|
+//! | `fjall` | `FjallStore`, a database in pure Rust |
+//! | `rocksdb` | `RocksStore`, which needs a C++ compiler and libclang |
+//! | `p2p` | Bitswap 1.2, 1.1 and 1.0 as a libp2p `NetworkBehaviour` |
+//! | `testing` | the checks that our own implementations of the seams pass, for yours |
 
 mod block;
 mod blockstore;

@@ -91,7 +91,7 @@ fn run_and_kill(
         next
     };
     let until = first + 1 + seeded.below(16);
-    while let Some(line) = lines.next() {
+    for line in lines.by_ref() {
         if acknowledged(line.unwrap()) >= until {
             break;
         }
