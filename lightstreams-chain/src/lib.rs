@@ -1,5 +1,6 @@
 //! An embeddable Ethereum-compatible proof-of-authority chain.
 
+mod cache;
 mod chain;
 mod types;
 

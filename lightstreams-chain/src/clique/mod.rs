@@ -15,7 +15,6 @@
 //! Heads are ordered as EIP-3436 orders them, so that two halves of a network agree on one. A block is final, with the
 //! probability that the word has under Clique, when `2 L - 1` blocks stand on it, counting itself.
 
-mod cache;
 mod seal;
 mod snapshot;
 
@@ -29,11 +28,10 @@ use alloy_primitives::{Address, B64, B256, Bytes, U256};
 
 pub use self::snapshot::{Snapshot, Tally, Vote};
 use self::{
-    cache::Cache,
     seal::{NONCE_ADD, NONCE_DROP, SEAL, VANITY},
     snapshot::signer_limit,
 };
-use crate::{Ancestry, EngineError, ForkChoice, Genesis, HeadInfo, HeaderRules};
+use crate::{Ancestry, EngineError, ForkChoice, Genesis, HeadInfo, HeaderRules, cache::Cache};
 
 /// Blocks between two checkpoints where a genesis names none.
 const EPOCH_DEFAULT: u64 = 30_000;
@@ -62,8 +60,8 @@ pub struct CliqueConfig {
 #[derive(Debug)]
 pub struct Clique {
     config: CliqueConfig,
-    snapshots: Mutex<Cache<Arc<Snapshot>>>,
-    authors: Mutex<Cache<Address>>,
+    snapshots: Mutex<Cache<B256, Arc<Snapshot>>>,
+    authors: Mutex<Cache<B256, Address>>,
 }
 
 impl Clique {

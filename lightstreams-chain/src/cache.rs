@@ -1,26 +1,27 @@
 //! A bounded map that forgets the oldest entry first.
 
-use std::collections::{HashMap, VecDeque};
-
-use alloy_primitives::B256;
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::Hash,
+};
 
 #[derive(Debug)]
-pub(super) struct Cache<V> {
-    entries: HashMap<B256, V>,
-    order: VecDeque<B256>,
+pub(crate) struct Cache<K, V> {
+    entries: HashMap<K, V>,
+    order: VecDeque<K>,
     max: usize,
 }
 
-impl<V: Clone> Cache<V> {
-    pub(super) fn new(max: usize) -> Self {
+impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
+    pub(crate) fn new(max: usize) -> Self {
         Self { entries: HashMap::new(), order: VecDeque::new(), max }
     }
 
-    pub(super) fn get(&self, key: &B256) -> Option<V> {
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
         self.entries.get(key).cloned()
     }
 
-    pub(super) fn insert(&mut self, key: B256, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.entries.insert(key, value).is_some() {
             return;
         }
