@@ -474,6 +474,18 @@ contract ContentRegistry is ERC721, ERC2981, EIP712, Multicall {
         return (v.ver, v.ep, v.rev);
     }
 
+    /// What a module wants to know before it sells: the content's generation, whether anyone holds custody, and the epoch of a
+    /// manifest, provided that it is of the head version.
+    function saleOf(uint256 id, bytes32 manifest)
+        external
+        view
+        returns (uint32 generation, bool custody, bool ofHead, uint32 epoch)
+    {
+        Content storage c = _known(id);
+        Version storage v = _versions[id][manifest];
+        return (c.generation, c.custodians != 0, v.ver == c.version, v.ep);
+    }
+
     /// The highest level of `who` at the content's epoch, now.
     function levelOf(uint256 id, address who) public view returns (uint8) {
         Content storage c = _contents[id];

@@ -299,14 +299,15 @@ contract Market is ReentrancyGuardTransient {
         view
         returns (uint32 epoch)
     {
-        ContentRegistry.Head memory head = registry.head(id);
-        if (offer.closed || head.generation != offer.generation) revert PlanEnded(planId);
+        uint32 generation;
+        bool custody;
+        bool ofHead;
+        (generation, custody, ofHead, epoch) = registry.saleOf(id, expectedManifest);
+        if (offer.closed || generation != offer.generation) revert PlanEnded(planId);
         uint32 supply = offer.plan.supply;
         if (supply != 0 && offer.sold >= supply) revert SoldOut(planId);
-        if (head.custodians == 0) revert NoCustody(id);
-        uint32 version;
-        (version, epoch,) = registry.versionOf(id, expectedManifest);
-        if (version != head.version) revert WrongManifest(expectedManifest);
+        if (!custody) revert NoCustody(id);
+        if (!ofHead) revert WrongManifest(expectedManifest);
     }
 
     /// Adds an order to the reader's living ones, and writes the row that they add up to: latest expiry, earliest beginning, lowest epoch.

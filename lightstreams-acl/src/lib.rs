@@ -13,7 +13,7 @@ pub mod testing;
 pub mod typed_data;
 
 pub use access::{AccessControl, At, Decision, Denial, Permission};
-pub use alloy_primitives::{self, Address, B256, Bytes, TxKind, U256};
+pub use alloy_primitives::{self, Address, B256, Bytes, TxKind, U256, hex};
 pub use alloy_sol_types;
 pub use backend::{AclError, BlockRef, Call, ContractBackend, Log, LogFilter, Request, Revert};
 pub use contract_acl::ContractAcl;

@@ -2,6 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod artifacts;
 mod contract;
+mod gates;
 mod history;
+mod market;
+mod names;
+mod signatures;
+mod typed_data;
 mod world;
