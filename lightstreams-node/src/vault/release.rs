@@ -562,11 +562,27 @@ impl Case<'_> {
 
     /// Whether the reader may read at the head, and why not.
     fn judge_head(&self, epoch: u32) -> Result<(), Stop> {
-        let decision = self.view.decide(self.content, self.request.msg.reader, self.head_question(epoch))?;
-        match decision {
+        match self.decide_head(epoch)? {
             Decision::Allow { .. } => Ok(()),
             Decision::Deny(denial) => Err(code_of(&denial).into()),
         }
+    }
+
+    fn decide_head(&self, epoch: u32) -> Result<Decision, AclError> {
+        self.view.decide(self.content, self.request.msg.reader, self.head_question(epoch))
+    }
+
+    /// A term that had not begun by the final block: because it begins later, or because it was written later, as what is
+    /// bought just now is, and only has to become final.
+    fn not_begun(&self, epoch: u32, denial: &Denial) -> Result<Stop, AclError> {
+        let reader = self.request.msg.reader;
+        let settled = self.view.decide(self.content, reader, At::block(self.at_final()).epoch(epoch))?;
+        let now = self.view.decide(self.content, reader, At::block(self.at_head()).epoch(epoch))?;
+        let begins_later = matches!(settled, Decision::Deny(Denial::NotYetValid { .. }));
+        Ok(match begins_later || !now.is_allowed() {
+            true => code_of(denial).into(),
+            false => self.not_final(),
+        })
     }
 
     /// The head is asked with the strictest times: begun at the final block's, not ended at the later of the head's and
@@ -584,7 +600,13 @@ impl Case<'_> {
             let allowed = self.view.decide(self.content, reader, at)?.is_allowed();
             Ok(allowed && (!bought_only || self.view.has_bought(self.content, reader, at)?))
         };
-        self.judge_head(epoch)?;
+        match self.decide_head(epoch)? {
+            Decision::Allow { .. } => {}
+            Decision::Deny(denial @ Denial::NotYetValid { .. }) => {
+                return Err(self.not_begun(epoch, &denial)?);
+            }
+            Decision::Deny(denial) => return Err(code_of(&denial).into()),
+        }
         if bought_only && !self.view.has_bought(self.content, reader, self.head_question(epoch))? {
             return Err(RefusalCode::WrongHolder.into());
         }
