@@ -1,6 +1,6 @@
 //! Blocks in fjall, an LSM tree in pure Rust.
 
-use std::{ops::Bound, path::Path};
+use std::{collections::HashSet, ops::Bound, path::Path};
 
 use cid::Cid;
 use fjall::{
@@ -83,10 +83,12 @@ impl BlockStore for FjallStore {
     fn put_many(&self, blocks: &[Block]) -> Result<(), StoreError> {
         check_batch(blocks)?;
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        let mut seen = HashSet::new();
         for block in blocks {
             let key = key(block.cid());
             // A block becomes visible only after its batch was synced: one that is seen here is durable.
-            if !self.blocks.contains_key(&key).map_err(failed(StoreOp::Put))? {
+            let held = self.blocks.contains_key(&key).map_err(failed(StoreOp::Put))?;
+            if !held && seen.insert(key.clone()) {
                 batch.insert(&self.blocks, key, block.data().clone());
             }
         }
