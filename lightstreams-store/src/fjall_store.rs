@@ -10,6 +10,7 @@ use fjall::{
 
 use crate::{
     Block, BlockStore, StoreError, StoreOp, StoreOptions,
+    folder::claim,
     key::{check_batch, cid_of_key, key},
 };
 
@@ -32,14 +33,16 @@ pub struct FjallStore {
 }
 
 impl FjallStore {
-    /// Opens the database in the folder `path`, which is created if it is not there.
+    /// Opens the store in the folder `path`, which is created if it is not there.
+    ///
+    /// A folder of another backend, or with other files in it, is refused.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_with(path, StoreOptions::default())
     }
 
-    /// Opens the database in the folder `path` with `options`.
+    /// Opens the store in the folder `path` with `options`.
     pub fn open_with(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
-        let database = Database::builder(path)
+        let database = Database::builder(claim(path.as_ref(), "fjall")?)
             .cache_size(options.cache_bytes)
             .max_journaling_size(JOURNAL_BYTES)
             .worker_threads(2)

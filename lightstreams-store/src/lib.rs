@@ -46,6 +46,8 @@ mod exchange;
 mod file;
 #[cfg(feature = "fjall")]
 mod fjall_store;
+#[cfg(any(feature = "fjall", feature = "rocksdb"))]
+mod folder;
 mod key;
 mod log;
 mod memory;

@@ -7,6 +7,7 @@ use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBat
 
 use crate::{
     Block, BlockStore, StoreError, StoreOp, StoreOptions,
+    folder::claim,
     key::{check_batch, cid_of_key, key},
 };
 
@@ -30,13 +31,16 @@ pub struct RocksStore {
 }
 
 impl RocksStore {
-    /// Opens the database in the folder `path`, which is created if it is not there.
+    /// Opens the store in the folder `path`, which is created if it is not there.
+    ///
+    /// A folder of another backend, or with other files in it, is refused.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         Self::open_with(path, StoreOptions::default())
     }
 
-    /// Opens the database in the folder `path` with `options`.
+    /// Opens the store in the folder `path` with `options`.
     pub fn open_with(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
+        let path = claim(path.as_ref(), "rocksdb")?;
         let database = DB::open(&database_options(options), path).map_err(failed(StoreOp::Open))?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);

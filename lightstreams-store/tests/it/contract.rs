@@ -66,6 +66,28 @@ fn a_rocks_store_that_is_open_is_not_opened_twice() {
     lightstreams_store::RocksStore::open(folder.path()).unwrap();
 }
 
+#[cfg(feature = "fjall")]
+#[test]
+fn a_folder_of_something_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || lightstreams_store::FjallStore::open(folder.path()).map_err(|e| e.source.to_string());
+    let marker = folder.path().join("FORMAT");
+    // The rest of an earlier attempt does no harm; another file does.
+    std::fs::write(folder.path().join("FORMAT.new"), "lightstr").unwrap();
+    std::fs::write(folder.path().join("photo.jpg"), "x").unwrap();
+    assert_eq!(open().unwrap_err(), "the folder holds other files than a block store");
+    std::fs::remove_file(folder.path().join("photo.jpg")).unwrap();
+    open().unwrap();
+    open().unwrap();
+    assert_eq!(std::fs::read_to_string(&marker).unwrap(), "lightstreams-store fjall 1\n");
+    std::fs::write(&marker, "lightstreams-store rocksdb 1\n").unwrap();
+    let error = open().unwrap_err();
+    assert_eq!(
+        error,
+        "the folder belongs to \"lightstreams-store rocksdb 1\", not to \"lightstreams-store fjall 1\""
+    );
+}
+
 #[test]
 fn local_exchange() {
     let remote = Arc::new(MemoryStore::default());
