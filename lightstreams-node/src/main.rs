@@ -1,3 +1,5 @@
 //! The `lightstreams` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    lightstreams_node::cli::main()
+}
