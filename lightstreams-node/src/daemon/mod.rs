@@ -207,7 +207,7 @@ async fn serve(dir: &DataDir, config: Config, secrets: Secrets) -> Result<()> {
     let (node, wake, driver) = start(dir, config, secrets, opened, &listeners, fatal.clone()).await?;
 
     let (stopping, stopped) = watch::channel(false);
-    let served = listeners.serve(node.clone(), stopped);
+    let served = tokio::spawn(listeners.serve(node.clone(), stopped));
     let watcher = tokio::spawn(custody::watch(node.clone(), stopping.subscribe()));
     announce_ready(&node);
     let ended = tokio::select! {

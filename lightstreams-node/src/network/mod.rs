@@ -25,12 +25,12 @@ use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity::Keypair, noise, ping, tcp, yamux,
 };
+use lightstreams_chain::p2p::{self as chain_p2p, ChainSync, Progress};
 use lightstreams_chain::{Block, Chain};
 use lightstreams_store::Gate;
 use lightstreams_store::p2p::{Bitswap, BitswapConfig, BitswapExchange};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
@@ -115,15 +115,7 @@ pub struct NetworkHandle {
     own: PeerId,
     commands: mpsc::Sender<Command>,
     listen: watch::Receiver<Vec<Multiaddr>>,
-    counts: Arc<Counts>,
-}
-
-/// Figures that any thread may read at any time.
-#[derive(Debug, Default)]
-struct Counts {
-    peers: AtomicUsize,
-    /// The number of the highest block that a peer has told of, plus one; 0 if none has.
-    highest: AtomicU64,
+    sync: Arc<Progress>,
 }
 
 #[derive(Debug)]
@@ -147,14 +139,14 @@ impl NetworkHandle {
         self.listen.borrow().clone()
     }
 
-    /// How many peers are connected.
+    /// How many peers of this network are connected.
     pub fn peer_count(&self) -> usize {
-        self.counts.peers.load(Ordering::Relaxed)
+        self.sync.peer_count()
     }
 
     /// The number of the highest block that a connected peer has told of.
     pub fn highest_block(&self) -> Option<u64> {
-        self.counts.highest.load(Ordering::Relaxed).checked_sub(1)
+        self.sync.highest_block()
     }
 
     /// Announces a block of our own. Heads are announced anyway; where the queue is full this one is not.
@@ -216,10 +208,11 @@ struct Behaviour {
     auth: request_response::Behaviour<Framed>,
     release: request_response::Behaviour<Framed>,
     bitswap: Bitswap,
+    chain: ChainSync,
 }
 
 impl Behaviour {
-    fn new(keypair: &Keypair, bitswap: Bitswap) -> Self {
+    fn new(keypair: &Keypair, bitswap: Bitswap, chain: ChainSync) -> Self {
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(64))
             .with_max_pending_outgoing(Some(64))
@@ -245,6 +238,7 @@ impl Behaviour {
             auth: exchange(AUTH_PROTOCOL, DELEGATION_MAX, DELEGATION_MAX),
             release: exchange(RELEASE_PROTOCOL, REQUEST_MAX, ANSWER_MAX),
             bitswap,
+            chain,
         }
     }
 }
@@ -259,11 +253,13 @@ pub async fn start(parts: NetworkParts) -> Result<(NetworkHandle, BitswapExchang
     let bitswap = Bitswap::new(parts.gate, |_| None, BitswapConfig::default())
         .map_err(|e| wrong("cannot start the threads of the block exchange").because(e))?;
     let exchange = bitswap.exchange();
+    let sync = ChainSync::new(parts.chain);
+    let progress = sync.progress();
     let mut swarm = libp2p::SwarmBuilder::with_existing_identity(parts.keypair)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .map_err(|e| wrong("cannot set up the transport").because(e))?
-        .with_behaviour(|keypair| Behaviour::new(keypair, bitswap))
+        .with_behaviour(|keypair| Behaviour::new(keypair, bitswap, sync))
         .map_err(|_| wrong("cannot set up the protocols"))?
         .with_swarm_config(|c| c.with_idle_connection_timeout(Duration::from_secs(24 * 3600)))
         .build();
@@ -273,10 +269,9 @@ pub async fn start(parts: NetworkParts) -> Result<(NetworkHandle, BitswapExchang
     }
     let (commands, from) = mpsc::channel(COMMANDS_MAX);
     let (answers, answered) = mpsc::channel(RELEASES_WAITING_MAX);
-    let (now, counts) = (Instant::now(), Arc::new(Counts::default()));
+    let now = Instant::now();
     let task = Task {
         fatal: parts.fatal,
-        counts: counts.clone(),
         swarm,
         listen: listen_to,
         domain: parts.domain,
@@ -294,7 +289,7 @@ pub async fn start(parts: NetworkParts) -> Result<(NetworkHandle, BitswapExchang
         configured: parts.peers.into_iter().map(|address| Configured::new(address, now)).collect(),
     };
     tokio::spawn(task.run(from, answered));
-    Ok((NetworkHandle { own, commands, listen, counts }, exchange))
+    Ok((NetworkHandle { own, commands, listen, sync: progress }, exchange))
 }
 
 /// Listens on `address` and waits until the first bound address is known.
@@ -412,7 +407,6 @@ type Answered = (ResponseChannel<Vec<u8>>, Vec<u8>);
 struct Task {
     swarm: Swarm<Behaviour>,
     fatal: mpsc::Sender<NodeError>,
-    counts: Arc<Counts>,
     listen: watch::Sender<Vec<Multiaddr>>,
     domain: Domain,
     accounts: Arc<AccountBook>,
@@ -446,13 +440,12 @@ impl Task {
                 }
                 _ = redial.tick() => self.redial(),
             }
-            self.counts.peers.store(self.peers.len(), Ordering::Relaxed);
         }
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Announce(_) => {}
+            Command::Announce(block) => self.swarm.behaviour_mut().chain.announce_block(&block),
             Command::Peers(reply) => {
                 let info = |(id, peer): (&PeerId, &Peer)| PeerInfo {
                     id: *id,
@@ -524,6 +517,12 @@ impl Task {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Auth(event)) => self.auth_event(event),
             SwarmEvent::Behaviour(BehaviourEvent::Release(event)) => self.release_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Chain(event)) => self.chain_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+                peer_id,
+                info,
+                ..
+            })) => self.swarm.behaviour_mut().chain.note_protocols(peer_id, &info.protocols),
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
                 connection,
                 result: Err(failure),
@@ -581,6 +580,26 @@ impl Task {
                 self.dial_failed(connection_id, &error);
             }
             _ => {}
+        }
+    }
+
+    fn chain_event(&mut self, event: chain_p2p::Event) {
+        use chain_p2p::Event;
+        match event {
+            Event::Imported { peer, last } => {
+                tracing::info!(%peer, number = last.number, hash = %last.hash, "imported blocks")
+            }
+            Event::OtherNetwork { peer, genesis } => tracing::warn!(
+                %peer, %genesis,
+                "a peer follows another network: its genesis.json is not ours; take the file from one of its nodes to join it"
+            ),
+            Event::Misbehaved { peer, reason } => tracing::warn!(%peer, reason, "dropped a peer"),
+            Event::Failed { reason } => {
+                let failed = NodeError::new("storage", format!("cannot store blocks of peers: {reason}"))
+                    .hint("check that the disk has space and is writable, then start the node again");
+                let _ = self.fatal.try_send(failed);
+            }
+            other => tracing::debug!(?other, "chain sync"),
         }
     }
 

@@ -1,4 +1,9 @@
-//! What the node promises, held against the real libraries.
+//! What the node promises, held against the real libraries and real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod api;
+mod crash;
+mod follow;
+mod start;
+mod support;
 mod vault;
