@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod answers;
 mod artifacts;
 mod contract;
+mod custodians;
 mod gates;
 mod history;
 mod market;
