@@ -65,6 +65,10 @@ pub(super) fn logs(error: LogsError) -> ErrorObjectOwned {
 pub(super) fn call(error: CallError) -> ErrorObjectOwned {
     match error {
         CallError::State(error) => state(error),
+        // Libraries look for go-ethereum's words.
+        CallError::Refused(reason) if reason.starts_with("lack of funds") => {
+            server(format!("insufficient funds for gas * price + value: {reason}"))
+        }
         CallError::Refused(reason) => server(reason),
         CallError::Fails(outcome) => failed(&outcome),
     }

@@ -319,6 +319,8 @@ fn send_transaction(api: &Api, args: &Args) -> Answer {
         Some(gas) => gas.to(),
         None => {
             let mut request = given.request(api.chain.next_base_fee())?;
+            // What it costs is checked when it is submitted.
+            request.gas_price = None;
             request.nonce = None;
             api.chain.estimate_gas(BlockId::Latest, &request).map_err(error::call)?
         }

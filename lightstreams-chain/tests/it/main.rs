@@ -6,5 +6,11 @@ mod clique;
 mod consensus;
 mod dev;
 mod headers;
+#[cfg(any(feature = "rpc", feature = "p2p"))]
+mod network;
+#[cfg(feature = "rpc")]
+mod rpc;
 mod signer;
+#[cfg(feature = "p2p")]
+mod sync;
 mod vectors;
