@@ -633,6 +633,9 @@ mod tests {
         Limits { peer_window: MIB, session_window: 2 * MIB, timeout: Duration::from_secs(4) };
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    /// What is missing, and why.
+    type End = (Vec<Cid>, Vec<(PeerId, PeerFailureKind)>);
+
     /// A client, its clock, and what it said.
     struct Case {
         client: Client,
@@ -642,7 +645,7 @@ mod tests {
         delivered: Vec<Block>,
         dials: usize,
         blamed: Vec<PeerId>,
-        finished: Option<(Vec<Cid>, Vec<(PeerId, PeerFailureKind)>)>,
+        finished: Option<End>,
     }
 
     impl Case {

@@ -16,8 +16,9 @@ use libp2p::{
     tcp, yamux,
 };
 use lightstreams_store::{
-    Account, AllowAll, Block, BlockStore, Cid, DAG_CBOR, DAG_PB, Exchange, FetchError, Gate, MemoryStore,
-    PeerFailureKind, PeerId, Requester, ServePolicy, Session, StoreError,
+    Account, AllowAll, Block, BlockStore, Cid, DAG_CBOR, DAG_PB, EnvelopeChunker, Exchange, FetchError,
+    FetchingSource, FileBuilder, Gate, MemoryStore, PayloadReader, PayloadShape, PeerFailureKind, PeerId,
+    Requester, ServePolicy, Session, StoreError,
     p2p::{
         Bitswap, BitswapConfig, BitswapEvent, BitswapExchange,
         wire::{
@@ -513,7 +514,9 @@ fn passes_the_shared_check() {
     let net = Net::new();
     let (server, client) = (net.node(), net.node());
     client.connect(&server.addr);
-    wait_until("a connection", || client.exchange.fetch_one(&Cid::default(), &patient(&[&server])).is_err());
+    let block = leaves(1, 9).remove(0);
+    server.store.put(&block).unwrap();
+    wait_until("a connection", || client.exchange.fetch_one(block.cid(), &patient(&[&server])).is_ok());
     check_exchange(&*server.store, &client.exchange, &patient(&[&server]));
 }
 
@@ -537,6 +540,28 @@ fn a_dag_crosses_from_peer_to_peer() {
     let store = client.store.clone();
     client.exchange.fetch(&children, &patient(&[&server]), &mut |block| store.put(&block)).unwrap();
     assert!(leaves.iter().all(|leaf| client.store.get(leaf.cid()).unwrap().as_ref() == Some(leaf)));
+}
+
+#[test]
+fn a_payload_is_read_from_a_peer_at_any_offset() {
+    let net = Net::new();
+    let (server, client) = (net.node(), net.node());
+    let payload: Vec<u8> = (0..4_000_000u32).flat_map(|i| (i as u8 ^ (i >> 8) as u8).to_le_bytes()).collect();
+    let size = payload.len() as u64 - 16 * (payload.len() as u64).div_ceil(65_552);
+    let root = FileBuilder::new(EnvelopeChunker::default())
+        .import(&mut &payload[..], &*server.store, &mut |_| ())
+        .unwrap();
+    client.connect(&server.addr);
+    let session = patient(&[&server]);
+    wait_until("a connection", || client.exchange.fetch_one(&root.cid, &session).is_ok());
+    let source = FetchingSource::new(&*client.store, &client.exchange, &session, true);
+    let reader = PayloadReader::open(source, &root.cid, PayloadShape::new(size, 4).unwrap()).unwrap();
+    let mut part = vec![0; 100_000];
+    for offset in [2_500_000, 0, payload.len() - part.len()] {
+        reader.read_at(offset as u64, &mut part).unwrap();
+        assert_eq!(part, payload[offset..offset + part.len()]);
+    }
+    assert!(client.store.len() <= 6, "only the root and the leaves that were read came");
 }
 
 #[test]
