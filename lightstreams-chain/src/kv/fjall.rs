@@ -6,8 +6,6 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use crate::{Batch, Entry, Kv, KvError, Table};
 
-/// fjall takes no empty key, but the root of a trie has the empty path: on disk every key begins with this byte.
-const KEY_PREFIX: u8 = 0;
 /// Writes of one table that gather in memory. There are many tables, and most are small.
 const MEMTABLE_BYTES: u64 = 4 << 20;
 /// Bytes of journals on disk, beside the tables; fjall's least.
@@ -48,29 +46,20 @@ impl FjallKv {
     }
 }
 
-/// The key as it stands on disk.
-fn stored(key: &[u8]) -> Vec<u8> {
-    let mut stored = Vec::with_capacity(key.len() + 1);
-    stored.push(KEY_PREFIX);
-    stored.extend_from_slice(key);
-    stored
-}
-
 impl Kv for FjallKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        let value =
-            self.table(table)?.get(stored(key)).map_err(|error| KvError::new("get", Some(table), error))?;
+        let value = self.table(table)?.get(key).map_err(|error| KvError::new("get", Some(table), error))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
         self.table(table)?
-            .range(stored(from)..)
+            .range(from..)
             .take(limit)
             .map(|guard| {
                 let (key, value) =
                     guard.into_inner().map_err(|error| KvError::new("scan", Some(table), error))?;
-                Ok((key.get(1..).unwrap_or_default().to_vec(), value.to_vec()))
+                Ok((key.to_vec(), value.to_vec()))
             })
             .collect()
     }
@@ -79,8 +68,8 @@ impl Kv for FjallKv {
         let mut writes = self.database.batch().durability(Some(PersistMode::SyncAll));
         for ((table, key), value) in batch {
             match value {
-                Some(value) => writes.insert(self.table(table)?, stored(&key), value),
-                None => writes.remove(self.table(table)?, stored(&key)),
+                Some(value) => writes.insert(self.table(table)?, key, value),
+                None => writes.remove(self.table(table)?, key),
             }
         }
         writes.commit().map_err(|error| KvError::new("commit", None, error))

@@ -243,7 +243,7 @@ pub(super) fn index_error(error: IndexError) -> NodeError {
 }
 
 /// The place that a URI of this node's registry names, and the version in it.
-fn place_of(node: &Node, uri: &str) -> Result<(Place, Option<u32>)> {
+pub(super) fn place_of(node: &Node, uri: &str) -> Result<(Place, Option<u32>)> {
     let uri: ContentUri = uri
         .parse()
         .map_err(|e| NodeError::usage("bad_uri", format!("{uri:.100} is no content URI")).because(e))?;

@@ -11,12 +11,11 @@
 //! there, so a refusal is an error with a reason; a failure after that breaks the stream off.
 
 use super::Failure;
-use super::api::{index_error, json_body, keep, manifest_of};
+use super::api::{index_error, json_body, keep, manifest_of, place_of};
 use super::stream::{PieceWriter, piece_writer};
 use crate::daemon::{Node, storage_error};
 use crate::error::{Exit, NodeError, Result};
 use crate::vault::{Origin, Place};
-use alloy_primitives::B256;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
@@ -51,7 +50,8 @@ const DAG_CBOR: u64 = 0x71;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ask {
-    content: B256,
+    /// A content URI, or the id alone.
+    content: String,
     #[serde(default)]
     providers: Vec<String>,
     #[serde(default)]
@@ -78,7 +78,10 @@ pub(super) async fn fetch(
 ) -> std::result::Result<Response, Failure> {
     let ask: Ask = json_body(body).await?;
     let wanted = Wanted::read(&ask)?;
-    let place = node.place(ContentId(ask.content));
+    let place = match ask.content.parse::<ContentId>() {
+        Ok(content) => node.place(content),
+        Err(_) => place_of(&node, &ask.content)?.0,
+    };
     let source = Source::new(node, place, &ask)?;
     let (writer, drain) = piece_writer();
     let (begun, begin) = oneshot::channel();
