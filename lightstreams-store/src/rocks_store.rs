@@ -1,6 +1,6 @@
 //! Blocks in RocksDB.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use cid::Cid;
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Options, WriteBatch, WriteOptions};
@@ -94,10 +94,17 @@ impl BlockStore for RocksStore {
     fn put_many(&self, blocks: &[Block]) -> Result<(), StoreError> {
         check_batch(blocks)?;
         let mut batch = WriteBatch::default();
+        let mut seen = HashSet::new();
         for block in blocks {
-            batch.put(key(block.cid()), block.data());
+            let key = key(block.cid());
+            // A block becomes visible only after its batch was synced: one that is seen here is durable.
+            let held = self.database.key_may_exist(&key)
+                && self.database.get_pinned(&key).map_err(failed(StoreOp::Put))?.is_some();
+            if !held && seen.insert(key.clone()) {
+                batch.put(key, block.data());
+            }
         }
-        self.database.write_opt(&batch, &self.synced).map_err(failed(StoreOp::Put))
+        self.database.write_opt(batch, &self.synced).map_err(failed(StoreOp::Put))
     }
 
     fn remove_many(&self, cids: &[Cid]) -> Result<(), StoreError> {
@@ -105,7 +112,7 @@ impl BlockStore for RocksStore {
         for cid in cids {
             batch.delete(key(cid));
         }
-        self.database.write_opt(&batch, &self.synced).map_err(failed(StoreOp::Remove))
+        self.database.write_opt(batch, &self.synced).map_err(failed(StoreOp::Remove))
     }
 
     fn cids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Cid>, StoreError> {
