@@ -25,6 +25,13 @@ pub(crate) fn slot(address: B256, slot: B256) -> Vec<u8> {
     [address.as_slice(), slot.as_slice()].concat()
 }
 
+/// A node of the account trie. The path of the root is empty, and no database takes an empty key: the length goes first.
+pub(crate) fn account_node(path: &Nibbles) -> Vec<u8> {
+    let mut key = vec![path.len() as u8];
+    key.extend(path.iter());
+    key
+}
+
 pub(crate) fn storage_node(address: B256, path: &Nibbles) -> Vec<u8> {
     let mut key = address.to_vec();
     key.extend(path.iter());

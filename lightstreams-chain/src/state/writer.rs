@@ -180,8 +180,8 @@ pub(crate) fn write(
     let update = trie.commit();
     for (path, node) in update.nodes {
         match node {
-            Some(node) => staged.put(Table::AccountTrie, path.to_vec(), node),
-            None => staged.remove(Table::AccountTrie, path.to_vec()),
+            Some(node) => staged.put(Table::AccountTrie, tables::account_node(&path), node),
+            None => staged.remove(Table::AccountTrie, tables::account_node(&path)),
         }
     }
     Ok(update.root)
@@ -287,7 +287,7 @@ impl NodeSource for AccountNodes<'_, '_> {
     const TABLE: Table = Table::AccountTrie;
 
     fn node(&self, path: &Nibbles) -> Result<Option<Vec<u8>>, KvError> {
-        self.0.get(Table::AccountTrie, &path.to_vec())
+        self.0.get(Table::AccountTrie, &tables::account_node(path))
     }
 }
 
