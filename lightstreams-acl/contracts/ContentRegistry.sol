@@ -37,6 +37,8 @@ contract ContentRegistry is ERC721, ERC2981, EIP712, Multicall {
 
     uint256 private constant MODULES_MAX = 8;
     uint256 private constant CUSTODIANS_MAX = 16;
+    /// Changes of custody while one version is the head, so that `custodyOfVersion` stays cheap to ask.
+    uint256 private constant CUSTODY_CHANGES_MAX = 64;
     uint256 private constant ANCESTORS_MAX = 4;
     uint256 private constant GATE_DATA_BYTES_MAX = 1024;
     uint256 private constant GATE_GAS = 100_000;
@@ -416,12 +418,14 @@ contract ContentRegistry is ERC721, ERC2981, EIP712, Multicall {
         emit Rotated(id, ++c.epoch, msg.sender);
     }
 
-    /// Names the accounts whose nodes release keys. ADMIN. A transfer does not change them.
+    /// Names the accounts whose nodes release keys, at most 16 and at most 64 times per version. ADMIN. A transfer does not change them.
     function setCustody(uint256 id, address[] calldata custodians) external {
         Content storage c = _allowed(id, msg.sender, ADMIN);
-        if (custodians.length > CUSTODIANS_MAX) revert TooMany();
+        address[][] storage sets = _custody[id];
+        uint256 changes = sets.length - _custodySets[id][c.version];
+        if (custodians.length > CUSTODIANS_MAX || changes == CUSTODY_CHANGES_MAX) revert TooMany();
         c.custodians = uint8(custodians.length);
-        _custody[id].push(custodians);
+        sets.push(custodians);
         emit CustodySet(id, custodians, msg.sender);
     }
 

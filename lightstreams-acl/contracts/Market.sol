@@ -22,6 +22,8 @@ contract Market is ReentrancyGuardTransient {
     uint256 private constant ORDER_BITS = 32;
     /// Living orders that one reader may have of one content: their numbers share a word.
     uint256 private constant LIVING_MAX = 256 / ORDER_BITS;
+    /// Others may give a reader only so many of them, so that the reader always can buy.
+    uint256 private constant LIVING_GIFTS_MAX = LIVING_MAX / 2;
 
     struct Payee {
         address account;
@@ -315,10 +317,11 @@ contract Market is ReentrancyGuardTransient {
         uint64 start = uint64(block.timestamp);
         uint256 kept = orderId;
         uint256 count = 1;
+        uint256 max = reader == msg.sender ? LIVING_MAX : LIVING_GIFTS_MAX;
         for (uint256 word = _living[id][reader]; word != 0; word >>= ORDER_BITS) {
             StoredOrder storage order = _orders[uint32(word)];
             if (_ended(order)) continue;
-            if (++count > LIVING_MAX) revert TooManyOrders();
+            if (++count > max) revert TooManyOrders();
             kept = (kept << ORDER_BITS) | uint32(word);
             uint64 end = _expires(order, _offers[order.planId]);
             if (end == 0 || expires == 0) expires = 0;

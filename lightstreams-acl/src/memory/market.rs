@@ -10,6 +10,7 @@ use crate::{ContentId, Permission, Term};
 const WHOLE: u32 = 10_000;
 const PAYEES_MAX: usize = 16;
 const LIVING_MAX: usize = 8;
+const LIVING_GIFTS_MAX: usize = 4;
 
 /// The terms of a sale, as the contract's `Plan`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl MemoryAcl {
         let place = content.manifests.get(&manifest).filter(|place| place.0 == content.head.0);
         let from_epoch = place.ok_or(Refused::WrongManifest)?.1;
         let mut alive = self.sales.living(offer.content, to, now);
-        if alive.len() >= LIVING_MAX {
+        if alive.len() >= if to == by { LIVING_MAX } else { LIVING_GIFTS_MAX } {
             return Err(Refused::TooManyOrders);
         }
 

@@ -97,6 +97,7 @@ pub type Gate = fn(Address) -> bool;
 /// Modules that a content may ever have.
 const MODULES_MAX: usize = 8;
 const CUSTODIANS_MAX: usize = 16;
+const CUSTODY_CHANGES_MAX: u32 = 64;
 const ANCESTORS_MAX: usize = 4;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -126,6 +127,8 @@ struct Content {
     /// Who was in custody at some time while a version was the head.
     custody: BTreeMap<u32, Vec<Address>>,
     custodians: Vec<Address>,
+    /// How often custody changed while a version was the head.
+    changes: BTreeMap<u32, u32>,
     /// The collection from an epoch on.
     parents: BTreeMap<u32, Option<ContentId>>,
 }
@@ -275,6 +278,7 @@ impl MemoryAcl {
             rows: BTreeMap::new(),
             custody: BTreeMap::new(),
             custodians: Vec::new(),
+            changes: BTreeMap::new(),
             parents: BTreeMap::new(),
         };
         self.contents.insert(id, content);
@@ -480,9 +484,11 @@ impl MemoryAcl {
         custodians: Vec<Address>,
     ) -> Result<(), Refused> {
         let content = self.allowed(id, by, Permission::Admin)?;
-        if custodians.len() > CUSTODIANS_MAX {
+        let changes = content.changes.entry(content.head.0).or_default();
+        if custodians.len() > CUSTODIANS_MAX || *changes >= CUSTODY_CHANGES_MAX {
             return Err(Refused::TooMany);
         }
+        *changes = changes.saturating_add(1);
         content.custodians = custodians;
         content.custody_changes();
         Ok(())

@@ -10,6 +10,7 @@ mod gates;
 mod history;
 mod market;
 mod names;
+mod registry;
 mod signatures;
 mod typed_data;
 mod world;
