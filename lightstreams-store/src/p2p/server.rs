@@ -28,6 +28,9 @@ const LOOKUP_WANTS_MAX: usize = 64;
 /// A look-up ends when it has found this many bytes, so that a message stays well below its bound.
 pub(super) const LOOKUP_BYTES: usize = 512 * 1024;
 
+/// Blocks that would make a message longer than this go into the next one: Helia takes no message above 2 MiB.
+const MESSAGE_BLOCKS: usize = 1024 * 1024;
+
 /// Bounds of the answering side.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -203,18 +206,30 @@ impl Server {
             return;
         };
         queue.is_looking = false;
-        let mut message = Message::default();
-        let mut cids = Vec::new();
+        let mut messages = vec![(Message::default(), Vec::new(), 0)];
         for (want, answer) in lookup.wants.into_iter().zip(answers) {
             if !queue.looking.remove(&want.cid) {
                 continue;
             }
             match answer {
                 Answer::Block(data) => {
-                    cids.push(want.cid);
-                    message.payloads.push(Payload { prefix: Prefix::of(&want.cid), data });
+                    if messages
+                        .last()
+                        .is_none_or(|(_, _, bytes)| *bytes > 0 && bytes + data.len() > MESSAGE_BLOCKS)
+                    {
+                        messages.push((Message::default(), Vec::new(), 0));
+                    }
+                    if let Some((message, cids, bytes)) = messages.last_mut() {
+                        *bytes += data.len();
+                        cids.push(want.cid);
+                        message.payloads.push(Payload { prefix: Prefix::of(&want.cid), data });
+                    }
                 }
-                Answer::Have => message.presences.push((want.cid, Presence::Have)),
+                Answer::Have => {
+                    if let Some((message, _, _)) = messages.last_mut() {
+                        message.presences.push((want.cid, Presence::Have));
+                    }
+                }
                 Answer::Absent if want.send_dont_have => {
                     queue.negatives += 1;
                     let due = due(want.arrived, now, delay);
@@ -227,7 +242,9 @@ impl Server {
                 }
             }
         }
-        self.send(peer, message, cids);
+        for (message, cids, _) in messages {
+            self.send(peer, message, cids);
+        }
         self.enqueue(peer);
     }
 
@@ -391,6 +408,20 @@ mod tests {
         assert!(server.next_lookup().is_none());
         server.done(peer, id);
         assert_eq!(server.next_lookup().unwrap().wants.len(), 1);
+    }
+
+    #[test]
+    fn a_large_block_goes_alone() {
+        let mut server = Server::new(LIMITS);
+        let (now, peer) = (Instant::now(), PeerId::random());
+        server.wants(now, peer, (0..4).map(want).collect(), false);
+        let lookup = server.next_lookup().unwrap();
+        let answers = [400_000, 100_000, 2 << 20, 1].map(block).to_vec();
+        server.answered(now, lookup, answers);
+        let counts: Vec<usize> = std::iter::from_fn(|| server.next_message())
+            .map(|(_, _, message)| message.payloads.len())
+            .collect();
+        assert_eq!(counts, [2, 1, 1]);
     }
 
     #[test]
