@@ -19,9 +19,7 @@ use self::import::Built;
 use crate::{
     Ancestry, Block, BlockId, BlockRef, Engine, Genesis, HeadChange, HeadInfo, Kv, KvError, MinedReceipt,
     MinedTransaction, OpenError, PoolLimits, PooledTransaction, Receipt, StateError, StateView, SubmitError,
-    blocks::Blocks,
-    pool::Pool,
-    rules::Rules,
+    blocks::Blocks, pool::Pool, rules::Rules,
 };
 
 /// How much is kept, and how much one query may cost.

@@ -121,8 +121,12 @@ pub trait ForkChoice: Send + Sync {
 
     /// The newest final block when `head` is the head, given the block that was final before. The chain keeps the
     /// higher of the two.
-    fn final_number(&self, head: &HeadInfo, last_final: u64, ancestry: &dyn Ancestry)
-    -> Result<u64, EngineError>;
+    fn final_number(
+        &self,
+        head: &HeadInfo,
+        last_final: u64,
+        ancestry: &dyn Ancestry,
+    ) -> Result<u64, EngineError>;
 }
 
 /// An engine: rules for headers and heads together.

@@ -120,11 +120,14 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         if transaction.is_legacy() && transaction.chain_id().is_some() && !self.forks.eip155 {
             return Err(TxError::Invalid("signed for a chain id before EIP-155".into()));
         }
-        let result = self.handler.transact(&mut self.evm, tx_env(transaction, sender)).map_err(|error| match error {
-            EVMError::Database(error) => TxError::Storage(storage(error)),
-            EVMError::Transaction(error) => TxError::Invalid(error.to_string()),
-            error => TxError::Invalid(error.to_string()),
-        })?;
+        let result =
+            self.handler.transact(&mut self.evm, tx_env(transaction, sender)).map_err(
+                |error| match error {
+                    EVMError::Database(error) => TxError::Storage(storage(error)),
+                    EVMError::Transaction(error) => TxError::Invalid(error.to_string()),
+                    error => TxError::Invalid(error.to_string()),
+                },
+            )?;
         self.gas_used = self.gas_used.saturating_add(result.tx_gas_used());
         let status = if self.forks.byzantium {
             Eip658Value::Eip658(result.is_success())
@@ -254,7 +257,8 @@ pub(crate) fn construct(
         let info = AccountInfo::new(account.balance, account.nonce.unwrap_or(0), code.hash_slow(), code);
         db.insert_account_info(*address, info);
         for (slot, value) in account.storage.iter().flatten() {
-            db.insert_account_storage(*address, (*slot).into(), (*value).into()).map_err(|e| e.to_string())?;
+            db.insert_account_storage(*address, (*slot).into(), (*value).into())
+                .map_err(|e| e.to_string())?;
         }
     }
     let forks = rules.forks(0, header.timestamp, U256::ZERO);
@@ -361,7 +365,8 @@ impl<DB: Database> Handler for BlockHandler<DB> {
         use revm::context_interface::{Block, Transaction};
 
         let Some(recipient) = self.fee_recipient else {
-            return post_execution::reward_beneficiary(evm.ctx(), exec_result.gas()).map_err(EVMError::Database);
+            return post_execution::reward_beneficiary(evm.ctx(), exec_result.gas())
+                .map_err(EVMError::Database);
         };
         let (block, tx, _, journal, _, _) = evm.ctx().all_mut();
         let price = U256::from(tx.effective_gas_price(u128::from(block.basefee())));

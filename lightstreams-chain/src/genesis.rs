@@ -139,8 +139,14 @@ impl GenesisError {
 impl Genesis {
     /// Reads a genesis file.
     pub fn from_json(json: &[u8]) -> Result<Self, GenesisError> {
-        let file = serde_json::from_slice(json).map_err(|error| GenesisError::Json(error.to_string()))?;
-        Self::new(file)
+        let malformed = |error: serde_json::Error| GenesisError::Json(error.to_string());
+        let file: serde_json::Value = serde_json::from_slice(json).map_err(malformed)?;
+        for field in ["alloc", "difficulty", "gasLimit"] {
+            if file.get(field).is_none() {
+                return Err(GenesisError::field(field, "is missing"));
+            }
+        }
+        Self::new(serde_json::from_value(file).map_err(malformed)?)
     }
 
     /// Checks a genesis made in memory.
@@ -148,8 +154,8 @@ impl Genesis {
         if file.number.unwrap_or(0) != 0 {
             return Err(GenesisError::field("number", "a genesis is block 0"));
         }
-        if file.gas_limit < 5_000 || file.gas_limit > i64::MAX as u64 {
-            return Err(GenesisError::field("gasLimit", "must lie between 5000 and 2^63 - 1"));
+        if file.gas_limit > i64::MAX as u64 {
+            return Err(GenesisError::field("gasLimit", "is more than 2^63 - 1"));
         }
         if file.base_fee_per_gas.is_some_and(|fee| u64::try_from(fee).is_err()) {
             return Err(GenesisError::field("baseFeePerGas", "is more than 2^64 - 1"));
@@ -375,7 +381,10 @@ fn check_forks(config: &alloy_genesis::ChainConfig) -> Result<(), GenesisError> 
     }
     for (name, at) in [("amsterdamTime", config.amsterdam_time), ("bogotaTime", config.bogota_time)] {
         if at.is_some() {
-            return Err(GenesisError::field(format!("config.{name}"), "this software knows the forks to Osaka"));
+            return Err(GenesisError::field(
+                format!("config.{name}"),
+                "this software knows the forks to Osaka",
+            ));
         }
     }
     Ok(())
@@ -472,7 +481,9 @@ fn read_network(
         .engines
         .iter()
         .enumerate()
-        .map(|(index, engine)| read_engine(engine).map_err(|rule| GenesisError::field(path(&format!("engines[{index}]")), rule)))
+        .map(|(index, engine)| {
+            read_engine(engine).map_err(|rule| GenesisError::field(path(&format!("engines[{index}]")), rule))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let Some(first) = engines.first() else {
         return Err(GenesisError::field(path("engines"), "must name at least one engine"));
@@ -489,7 +500,10 @@ fn read_network(
             return Err(GenesisError::field(path("emptyBlockMs"), "null is only for the dev engine"));
         }
         Some(ms) if ms > EMPTY_BLOCK_MS_MAX => {
-            return Err(GenesisError::field(path("emptyBlockMs"), format!("{ms} is more than {EMPTY_BLOCK_MS_MAX}")));
+            return Err(GenesisError::field(
+                path("emptyBlockMs"),
+                format!("{ms} is more than {EMPTY_BLOCK_MS_MAX}"),
+            ));
         }
         Some(ms) if ms < section.block_period_ms => {
             return Err(GenesisError::field(
@@ -517,7 +531,10 @@ fn read_network(
         }
     };
     if fee_policy == FeePolicy::Market && section.fee_recipient.is_some() {
-        return Err(GenesisError::field(path("feeRecipient"), "belongs to fixed and zero fees; market burns the base fee"));
+        return Err(GenesisError::field(
+            path("feeRecipient"),
+            "belongs to fixed and zero fees; market burns the base fee",
+        ));
     }
     for name in section.contracts.keys() {
         if !CONTRACTS.contains(&name.as_str()) {
@@ -556,7 +573,9 @@ fn read_engine(section: &EngineSection) -> Result<EngineSwitch, String> {
         ("bft", None | Some("header"), Some(_)) => {
             return Err("`contract` needs `validators: \"contract\"`".into());
         }
-        ("bft", Some(other), _) => return Err(format!("validators: {other:?} is neither header nor contract")),
+        ("bft", Some(other), _) => {
+            return Err(format!("validators: {other:?} is neither header nor contract"));
+        }
         ("clique" | "dev", _, _) => return Err("`validators` and `contract` belong to bft".into()),
         (other, _, _) => return Err(format!("engine: {other:?} is none of clique, bft, dev")),
     };

@@ -41,9 +41,9 @@ pub use signer::{
 };
 pub use state::{Account, StateView};
 pub use types::{
-    Block, BlockId, BuildAttributes, BuildError, CallError, CallOutcome, CallRequest, HeadChange,
-    ImportError, Imported, InvalidBlock, LogEntry, LogFilter, LogsError, MinedReceipt, MinedTransaction,
-    OpenError, Receipt, StateError, Transaction,
+    Block, BlockId, BlockRlpError, BuildAttributes, BuildError, CallError, CallOutcome, CallRequest,
+    HeadChange, ImportError, Imported, InvalidBlock, LogEntry, LogFilter, LogsError, MinedReceipt,
+    MinedTransaction, OpenError, Receipt, StateError, Transaction, decode_block,
 };
 
 #[doc(no_inline)]

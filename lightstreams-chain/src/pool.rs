@@ -254,7 +254,8 @@ impl Pool {
         let accounts: Vec<Address> = self.accounts.keys().copied().collect();
         for address in accounts {
             let account = chain.tip_account(address)?;
-            let (nonce, balance) = account.map_or((0, U256::ZERO), |account| (account.nonce, account.balance));
+            let (nonce, balance) =
+                account.map_or((0, U256::ZERO), |account| (account.nonce, account.balance));
             let dropped = self.change(address, |queue| {
                 queue.nonce = nonce;
                 let rest = queue.waiting.split_off(&nonce);
@@ -319,7 +320,8 @@ impl Pool {
         let mut best = Best { base_fee, accounts: HashMap::new(), heads: BinaryHeap::new() };
         for (account, queue) in &self.accounts {
             let gap = queue.gap();
-            let pending = queue.waiting.range(..gap).map(|(_, waiting)| (waiting.transaction.clone(), waiting.arrival));
+            let pending =
+                queue.waiting.range(..gap).map(|(_, waiting)| (waiting.transaction.clone(), waiting.arrival));
             let mut pending: Vec<_> = pending.collect();
             pending.reverse();
             best.accounts.insert(*account, pending);
@@ -400,11 +402,8 @@ fn is_delegation(chain: &Chain, code_hash: B256) -> Result<bool, KvError> {
 /// What is wrong with a transaction whoever sends it, in the next block.
 fn check_alone(chain: &Chain, transaction: &Transaction) -> Result<(), SubmitError> {
     let head = chain.head();
-    let forks = chain.rules().forks(
-        head.number().saturating_add(1),
-        head.header.timestamp,
-        head.total_difficulty,
-    );
+    let forks =
+        chain.rules().forks(head.number().saturating_add(1), head.header.timestamp, head.total_difficulty);
     let active = match transaction.ty() {
         0 => true,
         1 => forks.spec.is_enabled_in(SpecId::BERLIN),

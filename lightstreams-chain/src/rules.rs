@@ -1,7 +1,10 @@
 //! What holds for every block under every engine: which fork is active, what a header must say, what gas costs.
 
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
-use alloy_eips::{eip1559::{BaseFeeParams, INITIAL_BASE_FEE}, eip7685::EMPTY_REQUESTS_HASH};
+use alloy_eips::{
+    eip1559::{BaseFeeParams, INITIAL_BASE_FEE},
+    eip7685::EMPTY_REQUESTS_HASH,
+};
 use alloy_genesis::ChainConfig;
 use alloy_primitives::{Address, B256, U256};
 use alloy_trie::EMPTY_ROOT_HASH;

@@ -5,6 +5,8 @@
 //! above N, or else the head's.
 
 mod staged;
+#[cfg(test)]
+mod tests;
 mod trie;
 mod writer;
 
@@ -21,8 +23,8 @@ use revm::{
 pub(crate) use self::{
     staged::Staged,
     writer::{
-        AccountChange, AccountFields, ChangeLog, StateChanges, changes_of, decode_account, decode_slot, forget, unwind,
-        write,
+        AccountChange, AccountFields, ChangeLog, StateChanges, changes_of, decode_account, decode_slot,
+        forget, unwind, write,
     },
 };
 use crate::{BlockRef, Chain, KvError, StateError, Table, tables};
@@ -162,7 +164,9 @@ impl DatabaseRef for TipState<'_, '_> {
     type Error = ReadError;
 
     fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
-        let Some(record) = self.0.get(Table::Accounts, keccak256(address).as_slice())? else { return Ok(None) };
+        let Some(record) = self.0.get(Table::Accounts, keccak256(address).as_slice())? else {
+            return Ok(None);
+        };
         let account = decode_account(&record)?;
         Ok(Some(info(account.nonce, account.balance, account.code_hash)))
     }

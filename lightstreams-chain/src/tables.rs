@@ -64,10 +64,7 @@ pub(crate) fn encode_ref(block: BlockRef) -> Vec<u8> {
 pub(crate) fn decode_ref(table: Table, record: &[u8]) -> Result<BlockRef, KvError> {
     let damaged = || KvError::corrupt(table, "a block reference has another length");
     let (number, hash) = record.split_first_chunk::<8>().ok_or_else(damaged)?;
-    Ok(BlockRef {
-        number: u64::from_be_bytes(*number),
-        hash: B256::try_from(hash).map_err(|_| damaged())?,
-    })
+    Ok(BlockRef { number: u64::from_be_bytes(*number), hash: B256::try_from(hash).map_err(|_| damaged())? })
 }
 
 pub(crate) fn decode_number(table: Table, record: &[u8]) -> Result<u64, KvError> {

@@ -108,26 +108,38 @@ pub fn check_kv(kv: &dyn Kv) {
     }
     kv.commit(batch).expect("a batch over all tables commits");
     for table in Table::ALL {
-        assert_eq!(get(table, b"key"), Some(table.name().as_bytes().to_vec()), "each table has its own value");
+        assert_eq!(
+            get(table, b"key"),
+            Some(table.name().as_bytes().to_vec()),
+            "each table has its own value"
+        );
         let all = scan(table, b"", 10);
         assert_eq!(all, [(b"key".to_vec(), table.name().as_bytes().to_vec())], "and nothing else");
     }
 
-    // Bytes order keys, empty and long ones too; values may be empty.
-    let keys: [&[u8]; 7] = [b"", b"\0", b"\0\0", b"a", b"a\xff", b"b", &[0xff; 80]];
+    // Bytes order keys, short and long ones; values may be empty.
+    let keys: [&[u8]; 6] = [b"\0", b"\0\0", b"a", b"a\xff", b"b", &[0xff; 255]];
     let mut batch = Batch::default();
-    for key in keys.iter().rev().filter(|key| !key.is_empty()) {
+    for key in keys.iter().rev() {
         batch.put(Table::Slots, *key, []);
     }
     batch.remove(Table::Slots, b"key");
     batch.remove(Table::Slots, b"never there");
     kv.commit(batch).expect("puts and removals commit");
     let found: Vec<_> = scan(Table::Slots, b"", 100).into_iter().map(|(key, _)| key).collect();
-    assert_eq!(found, keys.iter().skip(1).map(|key| key.to_vec()).collect::<Vec<_>>(), "keys ascend as bytes");
+    assert_eq!(
+        found,
+        keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>(),
+        "keys ascend as bytes"
+    );
     assert_eq!(get(Table::Slots, b"a"), Some(Vec::new()), "an empty value is a value");
     let from_a: Vec<_> = scan(Table::Slots, b"a", 2).into_iter().map(|(key, _)| key).collect();
-    assert_eq!(from_a, [b"a".to_vec(), b"a\xff".to_vec()], "a scan begins with the key itself and keeps its limit");
-    assert!(scan(Table::Slots, &[0xff; 81], 5).is_empty(), "behind the last key there is nothing");
+    assert_eq!(
+        from_a,
+        [b"a".to_vec(), b"a\xff".to_vec()],
+        "a scan begins with the key itself and keeps its limit"
+    );
+    assert!(scan(Table::Slots, &[0xff; 256], 5).is_empty(), "behind the last key there is nothing");
     assert!(scan(Table::Slots, b"", 0).is_empty(), "a limit of none gives none");
 
     // Within a batch the last write to a key counts.
@@ -152,8 +164,11 @@ pub fn check_kv(kv: &dyn Kv) {
             }
         });
         while !writer.is_finished() {
-            let seen: Vec<_> = scan(Table::Meta, b"o", 10).into_iter().map(|(_, value)| value).collect();
-            assert!(seen.windows(2).all(|pair| pair.first() == pair.last()), "a scan sees half a batch: {seen:?}");
+            let seen: Vec<_> = scan(Table::Meta, b"o", 2).into_iter().map(|(_, value)| value).collect();
+            assert!(
+                seen.windows(2).all(|pair| pair.first() == pair.last()),
+                "a scan sees half a batch: {seen:?}"
+            );
         }
     });
 

@@ -5,6 +5,7 @@ use std::fmt;
 use alloy_consensus::{EthereumTxEnvelope, ReceiptEnvelope, TxEip4844};
 use alloy_eips::eip2930::AccessList;
 use alloy_primitives::{Address, B256, Bytes, Log, U256};
+use alloy_rlp::Decodable;
 
 use crate::{BlockRef, HeadInfo, InvalidHeader, KvError};
 
@@ -12,6 +13,38 @@ use crate::{BlockRef, HeadInfo, InvalidHeader, KvError};
 pub type Transaction = EthereumTxEnvelope<TxEip4844>;
 /// A block: header, transactions, no ommers, and from Shanghai on an empty list of withdrawals.
 pub type Block = alloy_consensus::Block<Transaction>;
+/// Reads one block in RLP, and nothing but one: what is accepted has no other encoding.
+pub fn decode_block(rlp: &[u8]) -> Result<Block, BlockRlpError> {
+    if rlp.len() > BLOCK_RLP_MAX {
+        return Err(BlockRlpError::TooLong(rlp.len()));
+    }
+    let mut rest = rlp;
+    let block = Block::decode(&mut rest)?;
+    // A decoder may be lenient, and two encodings of a block would be two things to name, store and compare.
+    if !rest.is_empty() || alloy_rlp::encode(&block) != rlp {
+        return Err(BlockRlpError::NotCanonical);
+    }
+    Ok(block)
+}
+
+/// Bytes of a block that are looked at.
+const BLOCK_RLP_MAX: usize = 16 << 20;
+
+/// Why bytes are no block.
+#[non_exhaustive]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockRlpError {
+    /// They are not RLP of the right shape.
+    #[error("not the RLP of a block")]
+    Rlp(#[from] alloy_rlp::Error),
+    /// They are a block in another form than the one that is hashed and sent, or followed by more.
+    #[error("not the canonical RLP of a block")]
+    NotCanonical,
+    /// They are more than any block has.
+    #[error("{0} bytes are more than a block may have")]
+    TooLong(usize),
+}
+
 /// A receipt with its bloom, as the receipts root commits to it.
 pub type Receipt = ReceiptEnvelope;
 
@@ -310,8 +343,14 @@ pub enum InvalidBlock {
     /// A field of the header breaks a rule, alone or beside its parent.
     #[error("header: {0}")]
     Header(#[from] InvalidHeader),
-    /// A field of the header is not what the body, or its execution, gives.
-    #[error("header: {field} is {found}, but the body gives {computed}")]
+    /// The body is not the one that the header speaks of; another may be.
+    #[error("body: {rule}")]
+    Body {
+        /// What is wrong.
+        rule: &'static str,
+    },
+    /// A field of the header is not what executing the body gives.
+    #[error("header: {field} is {found}, but execution gives {computed}")]
     Mismatch {
         /// The field.
         field: &'static str,
@@ -331,6 +370,13 @@ pub enum InvalidBlock {
     /// The block descends from one that is invalid.
     #[error("its ancestor {0} is invalid")]
     Ancestor(B256),
+}
+
+impl InvalidBlock {
+    /// Whether only the body is to blame: then the block of this hash may be valid with the right one.
+    pub(crate) fn is_of_body(&self) -> bool {
+        matches!(self, Self::Body { .. })
+    }
 }
 
 /// Why no block was built.

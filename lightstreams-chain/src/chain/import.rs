@@ -157,23 +157,29 @@ impl Chain {
             }
         }
         let parent = Ancestry::header(self, &parent_hash)?.ok_or(ImportError::UnknownParent(parent_hash))?;
-        let checked = self.check(block, hash, &parent, now);
-        let candidate = checked.inspect_err(|error| {
-            if matches!(error, ImportError::Invalid { .. }) {
+        let candidate = self.check(block, hash, &parent, now).inspect_err(|error| {
+            if let ImportError::Invalid { reason, .. } = error
+                && !reason.is_of_body()
+            {
                 writer.remember_invalid(hash);
             }
         })?;
 
         let head = self.head();
-        let order = self.engine.compare(&candidate.info, &head, self).map_err(|error| engine_failed(error, hash))?;
+        let order =
+            self.engine.compare(&candidate.info, &head, self).map_err(|error| engine_failed(error, hash))?;
         if order.is_gt() {
-            return self.make_head(writer, &head, candidate).map(Imported::Head).map_err(|failure| match failure {
-                Failure::Invalid(bad, reason) if bad.hash == hash => ImportError::Invalid { block: hash, reason },
-                Failure::Invalid(bad, _) => {
-                    ImportError::Invalid { block: hash, reason: InvalidBlock::Ancestor(bad.hash) }
+            return self.make_head(writer, &head, candidate).map(Imported::Head).map_err(|failure| {
+                match failure {
+                    Failure::Invalid(bad, reason) if bad.hash == hash => {
+                        ImportError::Invalid { block: hash, reason }
+                    }
+                    Failure::Invalid(bad, _) => {
+                        ImportError::Invalid { block: hash, reason: InvalidBlock::Ancestor(bad.hash) }
+                    }
+                    Failure::TooDeep { fork, oldest } => ImportError::TooDeep { fork, oldest },
+                    Failure::Storage(error) => ImportError::Storage(error),
                 }
-                Failure::TooDeep { fork, oldest } => ImportError::TooDeep { fork, oldest },
-                Failure::Storage(error) => ImportError::Storage(error),
             });
         }
         let staged = Staged::new(self.kv());
@@ -229,7 +235,8 @@ impl Chain {
     ) -> Result<HeadChange, Failure> {
         let info = candidate.info.clone();
         if info.header.parent_hash == head.hash {
-            let built = writer.built.take().filter(|built| built.is_execution_of(&info.header, candidate.author));
+            let built =
+                writer.built.take().filter(|built| built.is_execution_of(&info.header, candidate.author));
             let staged = match built {
                 Some(built) => {
                     let staged = Staged::with_batch(self.kv(), built.batch);
@@ -420,7 +427,12 @@ impl Chain {
         Ok(change)
     }
 
-    fn next_final(&self, staged: &Staged<'_>, head: &HeadInfo, before: BlockRef) -> Result<BlockRef, KvError> {
+    fn next_final(
+        &self,
+        staged: &Staged<'_>,
+        head: &HeadInfo,
+        before: BlockRef,
+    ) -> Result<BlockRef, KvError> {
         let blocks = Blocks(staged);
         let number = match self.engine.final_number(head, before.number, &blocks) {
             Ok(number) => number.min(head.number()),
@@ -465,27 +477,21 @@ fn engine_failed(error: EngineError, block: B256) -> ImportError {
 }
 
 fn check_body(block: &Block, forks: Forks) -> Result<(), InvalidBlock> {
-    let mismatch = |field, found: &dyn ToString, computed: &dyn ToString| InvalidBlock::Mismatch {
-        field,
-        found: found.to_string(),
-        computed: computed.to_string(),
-    };
-    let header = &block.header;
-    let root = proofs::calculate_transaction_root(&block.body.transactions);
-    if header.transactions_root != root {
-        return Err(mismatch("transactionsRoot", &header.transactions_root, &root));
+    if block.header.transactions_root != proofs::calculate_transaction_root(&block.body.transactions) {
+        return Err(InvalidBlock::Body { rule: "the transactions have another root than the header says" });
     }
     if !block.body.ommers.is_empty() {
-        return Err(mismatch("sha3Uncles", &header.ommers_hash, &"a list of ommers"));
+        return Err(InvalidBlock::Body { rule: "ommers are not allowed" });
     }
     let withdrawals = block.body.withdrawals.as_ref().map(|withdrawals| withdrawals.len());
     if withdrawals != forks.shanghai.then_some(0) {
-        return Err(mismatch("withdrawalsRoot", &format!("{:?}", header.withdrawals_root), &format!("{withdrawals:?} withdrawals")));
+        return Err(InvalidBlock::Body {
+            rule: "the list of withdrawals must be empty from Shanghai on, and absent before",
+        });
     }
     // EIP-7934
-    let bytes = block.length();
-    if forks.osaka && bytes > BLOCK_BYTES_MAX {
-        return Err(mismatch("size", &bytes, &format!("at most {BLOCK_BYTES_MAX}")));
+    if forks.osaka && block.length() > BLOCK_BYTES_MAX {
+        return Err(InvalidBlock::Body { rule: "the block has more than 8,388,608 bytes" });
     }
     Ok(())
 }

@@ -94,7 +94,11 @@ fn write_genesis(genesis: &Genesis, info: &HeadInfo, kv: &dyn Kv) -> Result<(), 
             balance: account.balance,
             code_hash: code.map_or(KECCAK_EMPTY, |(hash, _)| hash),
         };
-        let slots = account.storage.iter().flatten().map(|(slot, value)| (keccak256(slot), U256::from_be_bytes(value.0)));
+        let slots = account
+            .storage
+            .iter()
+            .flatten()
+            .map(|(slot, value)| (keccak256(slot), U256::from_be_bytes(value.0)));
         changes.insert(
             keccak256(address),
             AccountChange { info: Some(Some(fields)), wipe: false, slots: slots.collect() },

@@ -21,7 +21,9 @@ use crate::{
 const TRANSFER_GAS: u64 = 21_000;
 
 pub(super) fn tip_account(chain: &Chain, address: Address) -> Result<Option<Account>, KvError> {
-    let Some(record) = chain.kv().get(Table::Accounts, keccak256(address).as_slice())? else { return Ok(None) };
+    let Some(record) = chain.kv().get(Table::Accounts, keccak256(address).as_slice())? else {
+        return Ok(None);
+    };
     let account = decode_account(&record)?;
     Ok(Some(Account {
         nonce: account.nonce,
@@ -246,7 +248,8 @@ impl Chain {
                 for key in group {
                     let entry = self.kv().scan(Table::LogIndex, &tables::dated(key, at), 1)?.pop();
                     let Some((found, _)) = entry else { continue };
-                    let Some(number) = found.strip_prefix(key.as_slice()).filter(|rest| rest.len() == 8) else {
+                    let Some(number) = found.strip_prefix(key.as_slice()).filter(|rest| rest.len() == 8)
+                    else {
                         continue;
                     };
                     let number = tables::decode_number(Table::LogIndex, number)?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
 use crate::{Batch, Entry, Kv, KvError, Table};
 
@@ -48,13 +48,19 @@ impl FjallKv {
 
 impl Kv for FjallKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        let value = self.table(table)?.get(key).map_err(|error| KvError::new("get", Some(table), error))?;
+        // A keyspace by itself shows a batch while it is being applied; a snapshot does not.
+        let value = self
+            .database
+            .snapshot()
+            .get(self.table(table)?, key)
+            .map_err(|error| KvError::new("get", Some(table), error))?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
-        self.table(table)?
-            .range(from..)
+        self.database
+            .snapshot()
+            .range(self.table(table)?, from..)
             .take(limit)
             .map(|guard| {
                 let (key, value) =

@@ -31,9 +31,7 @@ impl RocksKv {
 
 impl Kv for RocksKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.database
-            .get_cf(self.table(table)?, key)
-            .map_err(|error| KvError::new("get", Some(table), error))
+        self.database.get_cf(self.table(table)?, key).map_err(|error| KvError::new("get", Some(table), error))
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
@@ -57,9 +55,7 @@ impl Kv for RocksKv {
         }
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        self.database
-            .write_opt(writes, &options)
-            .map_err(|error| KvError::new("commit", None, error))
+        self.database.write_opt(writes, &options).map_err(|error| KvError::new("commit", None, error))
     }
 }
 

@@ -5,7 +5,7 @@
 //!                                          --> branch at 'a57' --> ..
 //! ```
 //!
-//! A node lies under the nibbles that lead to it, one byte each; nodes of fewer than 32 bytes lie inside their parents,
+//! A node is stored under the nibbles that lead to it, one byte each; nodes of fewer than 32 bytes lie inside their parents,
 //! as the trie's hashes demand, all but the root. An update reads and rewrites the nodes from the root to the leaf and nothing
 //! else. All keys have 32 bytes, so a branch never holds a value.
 
@@ -113,24 +113,36 @@ impl<S: NodeSource> Trie<S> {
             Node::Leaf { key, value: other } => {
                 let shared = key.common_prefix_length(&rest);
                 let mut children = empty_children();
-                put_child(&mut children, key.get(shared), Node::Leaf { key: key.slice(shared + 1..), value: other });
-                put_child(&mut children, rest.get(shared), Node::Leaf { key: rest.slice(shared + 1..), value });
+                put_child(
+                    &mut children,
+                    key.get(shared),
+                    Node::Leaf { key: key.slice(shared + 1..), value: other },
+                );
+                put_child(
+                    &mut children,
+                    rest.get(shared),
+                    Node::Leaf { key: rest.slice(shared + 1..), value },
+                );
                 under(rest.slice(..shared), Node::Branch { children })
             }
             Node::Extension { key, child } => {
                 let shared = key.common_prefix_length(&rest);
                 if shared == key.len() {
-                    let child =
-                        self.insert_at(Some(child), path.join(&key), rest.slice(shared..), value)?;
+                    let child = self.insert_at(Some(child), path.join(&key), rest.slice(shared..), value)?;
                     Node::Extension { key, child }
                 } else {
                     let mut children = empty_children();
                     let tail = key.slice(shared + 1..);
-                    let old = if tail.is_empty() { child } else { open(Node::Extension { key: tail, child }) };
+                    let old =
+                        if tail.is_empty() { child } else { open(Node::Extension { key: tail, child }) };
                     if let Some(slot) = key.get(shared).and_then(|n| children.get_mut(usize::from(n))) {
                         *slot = Some(old);
                     }
-                    put_child(&mut children, rest.get(shared), Node::Leaf { key: rest.slice(shared + 1..), value });
+                    put_child(
+                        &mut children,
+                        rest.get(shared),
+                        Node::Leaf { key: rest.slice(shared + 1..), value },
+                    );
                     under(rest.slice(..shared), Node::Branch { children })
                 }
             }
@@ -147,9 +159,7 @@ impl<S: NodeSource> Trie<S> {
     /// Takes `rest` out of the sub-trie at `path`; `None` if nothing is left of it.
     fn remove_at(&mut self, link: Link, path: Nibbles, rest: Nibbles) -> Result<Option<Link>, KvError> {
         match self.open_link(link, &path)? {
-            Node::Leaf { key, value } => {
-                Ok((key != rest).then(|| open(Node::Leaf { key, value })))
-            }
+            Node::Leaf { key, value } => Ok((key != rest).then(|| open(Node::Leaf { key, value }))),
             Node::Extension { key, child } => {
                 if !rest.starts_with(&key) {
                     return Ok(Some(open(Node::Extension { key, child })));
@@ -167,8 +177,7 @@ impl<S: NodeSource> Trie<S> {
                 {
                     *slot = self.remove_at(child, step(path, nibble), rest)?;
                 }
-                let mut left =
-                    children.iter_mut().zip(0u8..).filter(|(child, _)| child.is_some());
+                let mut left = children.iter_mut().zip(0u8..).filter(|(child, _)| child.is_some());
                 match (left.next(), left.next()) {
                     (None, _) => Ok(None),
                     (Some((only, nibble)), None) => {
@@ -200,7 +209,8 @@ impl<S: NodeSource> Trie<S> {
         let Some(hash) = reference.as_hash() else {
             return decode(&reference, S::TABLE);
         };
-        let rlp = self.source.node(path)?.ok_or_else(|| KvError::corrupt(S::TABLE, "a trie node is missing"))?;
+        let rlp =
+            self.source.node(path)?.ok_or_else(|| KvError::corrupt(S::TABLE, "a trie node is missing"))?;
         if keccak256(&rlp) != hash {
             return Err(KvError::corrupt(S::TABLE, "a trie node does not hash to its parent's reference"));
         }

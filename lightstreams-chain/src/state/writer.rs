@@ -156,8 +156,7 @@ pub(crate) fn write(
             }),
         };
         let after = fields.map(|fields| {
-            let account =
-                TrieAccount::new(fields.nonce, fields.balance, storage_root, fields.code_hash);
+            let account = TrieAccount::new(fields.nonce, fields.balance, storage_root, fields.code_hash);
             alloy_rlp::encode(account)
         });
         if after == before {
@@ -270,7 +269,8 @@ pub(crate) fn changes_of(staged: &Staged<'_>, bundle: &BundleState) -> StateChan
 }
 
 pub(crate) fn decode_account(mut record: &[u8]) -> Result<TrieAccount, KvError> {
-    TrieAccount::decode(&mut record).map_err(|_| KvError::corrupt(Table::Accounts, "an account does not decode"))
+    TrieAccount::decode(&mut record)
+        .map_err(|_| KvError::corrupt(Table::Accounts, "an account does not decode"))
 }
 
 /// The value in the record of a slot; no record, no value.

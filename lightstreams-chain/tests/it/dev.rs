@@ -5,8 +5,8 @@ use std::sync::Arc;
 use alloy_consensus::TxEip1559;
 use alloy_primitives::{Address, Bytes, TxKind, U256, address, bytes};
 use lightstreams_chain::{
-    BlockId, BuildAttributes, CallOutcome, CallRequest, Chain, DEV_ACCOUNTS, EngineKind, EngineSwitch, FeePolicy,
-    Genesis, HeadInfo, Imported, LogFilter, MemoryKv, NetworkConfig, testing::NoSeal,
+    BlockId, BuildAttributes, CallOutcome, CallRequest, Chain, DEV_ACCOUNTS, EngineKind, EngineSwitch,
+    FeePolicy, Genesis, HeadInfo, Imported, LogFilter, MemoryKv, NetworkConfig, testing::NoSeal,
 };
 
 pub(crate) const AUTHOR: Address = address!("0x00000000000000000000000000000000000000aa");
@@ -95,7 +95,11 @@ fn a_transfer_moves_wei_and_pays_its_fee() {
     assert_eq!(state.balance(to).unwrap(), U256::from(7));
     let base = u128::from(head.header.base_fee_per_gas.unwrap());
     assert_eq!(receipt.effective_gas_price, base + 1_000_000_000);
-    assert_eq!(state.balance(AUTHOR).unwrap(), U256::from(21_000u64 * 1_000_000_000), "the tip, not the base fee");
+    assert_eq!(
+        state.balance(AUTHOR).unwrap(),
+        U256::from(21_000u64 * 1_000_000_000),
+        "the tip, not the base fee"
+    );
     let paid = U256::from(7) + U256::from(21_000) * U256::from(receipt.effective_gas_price);
     assert_eq!(state.balance(DEV_ACCOUNTS[0].address).unwrap(), before - paid);
     assert_eq!(chain.state(0.into()).unwrap().balance(to).unwrap(), U256::ZERO, "the state before is kept");
@@ -107,7 +111,8 @@ pub(crate) fn logger() -> Bytes {
     let runtime = bytes!("6001545f52600760205fa160205ff3");
     let size = runtime.len() as u8;
     // SSTORE(1, 42), CODECOPY of what follows, RETURN of it
-    let constructor = [&bytes!("602a600155")[..], &[0x60, size, 0x60, 15, 0x5f, 0x39, 0x60, size, 0x5f, 0xf3]];
+    let constructor =
+        [&bytes!("602a600155")[..], &[0x60, size, 0x60, 15, 0x5f, 0x39, 0x60, size, 0x5f, 0xf3]];
     [constructor.concat().as_slice(), &runtime].concat().into()
 }
 

@@ -4,10 +4,15 @@
 
 mod clique;
 mod consensus;
+mod crash;
 mod dev;
+mod genesis;
 mod headers;
+mod kv;
 #[cfg(any(feature = "rpc", feature = "p2p"))]
 mod network;
+mod pool;
+mod reorg;
 #[cfg(feature = "rpc")]
 mod rpc;
 mod signer;

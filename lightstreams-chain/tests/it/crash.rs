@@ -1,0 +1,99 @@
+//! A process that is killed while it commits blocks has lost nothing that it acknowledged.
+#![cfg(any(feature = "fjall", feature = "rocksdb"))]
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use lightstreams_chain::{Ancestry, BlockId, Chain, DEV_ACCOUNTS, FeePolicy, Kv, testing::NoSeal};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::dev::{AUTHOR, genesis, seal, transfer};
+
+const FOLDER: &str = "LIGHTSTREAMS_CRASH_TEST_FOLDER";
+const ROUNDS: u64 = 12;
+
+fn database(folder: &Path) -> Arc<dyn Kv> {
+    #[cfg(feature = "rocksdb")]
+    if std::env::var("LIGHTSTREAMS_TEST_STORAGE").is_ok_and(|storage| storage == "rocksdb")
+        || cfg!(not(feature = "fjall"))
+    {
+        return Arc::new(lightstreams_chain::RocksKv::open(folder).unwrap());
+    }
+    #[cfg(feature = "fjall")]
+    return Arc::new(lightstreams_chain::FjallKv::open(folder).unwrap());
+    #[cfg(not(feature = "fjall"))]
+    unreachable!("one of the two is there")
+}
+
+fn open(folder: &Path) -> Chain {
+    Chain::open(genesis(FeePolicy::Market), database(folder), Arc::new(NoSeal::default())).unwrap()
+}
+
+/// What the child does: a transfer in every block, and a line once the block is acknowledged.
+#[test]
+fn child_that_seals_until_it_is_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let chain = open(Path::new(&folder));
+    loop {
+        let nonce = chain.next_nonce(DEV_ACCOUNTS[0].address).unwrap();
+        chain.submit(&transfer(&chain, 0, nonce, AUTHOR, 1)).unwrap();
+        let head = seal(&chain);
+        println!("sealed {} {}", head.number(), head.hash);
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+#[test]
+fn blocks_acknowledged_before_a_kill_are_there_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut acknowledged = 0;
+    for round in 0..ROUNDS {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::child_that_seals_until_it_is_killed", "--nocapture"])
+            .env(FOLDER, folder.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let until = acknowledged + rng.random_range(1..25);
+        let mut last = None;
+        for line in lines.map_while(Result::ok) {
+            let Some(sealed) = line.strip_prefix("sealed ") else { continue };
+            let (number, hash) = sealed.split_once(' ').unwrap();
+            acknowledged = number.parse().unwrap();
+            last = Some(hash.to_owned());
+            if acknowledged == until {
+                std::thread::sleep(Duration::from_micros(rng.random_range(0..4_000)));
+                child.kill().unwrap();
+                // Lines that were written before the kill are still read.
+            }
+        }
+        child.wait().unwrap();
+        assert!(last.is_some(), "round {round}: the child sealed nothing");
+
+        let chain = open(folder.path());
+        let head = chain.head();
+        assert!(head.number() >= acknowledged, "round {round}: {} of {acknowledged} blocks", head.number());
+        let known = chain.canonical_hash(acknowledged).unwrap().unwrap();
+        assert_eq!(Some(known.to_string()), last, "round {round}");
+        // One transfer a block: state, receipts and look-ups are of the same block.
+        let state = chain.state(BlockId::Latest).unwrap();
+        assert_eq!(state.nonce(DEV_ACCOUNTS[0].address).unwrap(), head.number());
+        let mut parent = chain.genesis_hash();
+        for number in 1..=head.number() {
+            let block = chain.block(number.into()).unwrap().unwrap();
+            assert_eq!(block.header.parent_hash, parent);
+            let receipt = chain.receipt(block.body.transactions[0].tx_hash()).unwrap().unwrap();
+            assert_eq!(receipt.transaction.block.number, number);
+            parent = chain.canonical_hash(number).unwrap().unwrap();
+        }
+        acknowledged = head.number();
+    }
+}
