@@ -487,7 +487,7 @@ impl Sealer {
         let start_ms = head.header.timestamp.saturating_mul(1_000);
         let period_ms = self.pacing.block_period_ms;
         // Whole seconds count from the parent's time, so that blocks do not drift; parts of one from its sealing.
-        let from_ms = if period_ms % 1_000 == 0 { start_ms } else { self.head_ms };
+        let from_ms = if period_ms.is_multiple_of(1_000) { start_ms } else { self.head_ms };
         let paced_ms = from_ms.saturating_add(period_ms);
         // After a block with transactions the pace is kept until it is final.
         let due_ms = if self.pending || self.busy_number > self.final_number {

@@ -8,7 +8,7 @@ use std::{borrow::Cow, cmp::Ordering};
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, U256};
 
-use crate::KvError;
+use crate::{Entry, KvError};
 
 /// A header, its hash, and the difficulty of the chain up to and including it (the genesis counts).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,11 +97,7 @@ pub trait HeaderRules: Send + Sync {
     ) -> Result<(), EngineError>;
 
     /// Records to keep with a verified header, written in the same batch as the block.
-    fn records(
-        &self,
-        header: &HeadInfo,
-        ancestry: &dyn Ancestry,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, EngineError> {
+    fn records(&self, header: &HeadInfo, ancestry: &dyn Ancestry) -> Result<Vec<Entry>, EngineError> {
         let _ = (header, ancestry);
         Ok(Vec::new())
     }

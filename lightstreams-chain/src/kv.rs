@@ -210,10 +210,12 @@ impl KvError {
     }
 }
 
+type Tables = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
 /// Tables in memory: for tests, tools and embedders that keep nothing.
 #[derive(Debug, Default)]
 pub struct MemoryKv {
-    tables: RwLock<BTreeMap<(Table, Vec<u8>), Vec<u8>>>,
+    tables: RwLock<Tables>,
 }
 
 impl Kv for MemoryKv {

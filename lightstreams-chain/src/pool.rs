@@ -275,10 +275,10 @@ impl Pool {
                 continue;
             }
             let Ok(sender) = transaction.recover_signer() else { continue };
-            match self.take(chain, Arc::new(transaction.clone()), sender) {
-                Err(SubmitError::Storage(error)) => return Err(error),
-                // What no longer fits is lost; its sender sees that it is unknown.
-                Ok(_) | Err(_) => {}
+            // What no longer fits is lost; its sender sees that it is unknown.
+            if let Err(SubmitError::Storage(error)) = self.take(chain, Arc::new(transaction.clone()), sender)
+            {
+                return Err(error);
             }
         }
         Ok(())

@@ -25,7 +25,7 @@ pub(crate) fn slot(address: B256, slot: B256) -> Vec<u8> {
     [address.as_slice(), slot.as_slice()].concat()
 }
 
-/// A node of the account trie. The path of the root is empty, and no database takes an empty key: the length goes first.
+/// Path of a node of the account trie, after its length: the path of the root is empty, and no key may be.
 pub(crate) fn account_node(path: &Nibbles) -> Vec<u8> {
     let mut key = vec![path.len() as u8];
     key.extend(path.iter());

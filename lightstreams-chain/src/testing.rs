@@ -127,11 +127,7 @@ pub fn check_kv(kv: &dyn Kv) {
     batch.remove(Table::Slots, b"never there");
     kv.commit(batch).expect("puts and removals commit");
     let found: Vec<_> = scan(Table::Slots, b"", 100).into_iter().map(|(key, _)| key).collect();
-    assert_eq!(
-        found,
-        keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>(),
-        "keys ascend as bytes"
-    );
+    assert_eq!(found, keys.iter().map(|key| key.to_vec()).collect::<Vec<_>>(), "keys ascend as bytes");
     assert_eq!(get(Table::Slots, b"a"), Some(Vec::new()), "an empty value is a value");
     let from_a: Vec<_> = scan(Table::Slots, b"a", 2).into_iter().map(|(key, _)| key).collect();
     assert_eq!(

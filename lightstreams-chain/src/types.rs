@@ -222,6 +222,7 @@ pub struct MinedReceipt {
 }
 
 /// What `Chain::import` did with a block that is valid as far as it was looked at.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and most are heads")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Imported {
     /// It was executed and is the head now, as the last of `HeadChange::added`.

@@ -305,7 +305,6 @@ impl Chain {
     }
 
     /// Takes back the canonical blocks above `fork`; returns the block there, those taken back, and their transactions.
-    #[expect(clippy::type_complexity, reason = "three lists that only one caller sees")]
     fn unwind_to(
         &self,
         staged: &Staged<'_>,

@@ -46,10 +46,12 @@ use futures::{
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
-    request_response::{self, InboundRequestId, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel},
+    request_response::{
+        self, InboundRequestId, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel,
+    },
     swarm::{
-        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed,
+        CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed,
     },
 };
 
@@ -181,9 +183,18 @@ struct Peer {
 enum State {
     Idle,
     /// Looking for the last common block among `count` headers from `first` on.
-    Locating { peer: PeerId, request: OutboundRequestId, first: u64, step: u64 },
+    Locating {
+        peer: PeerId,
+        request: OutboundRequestId,
+        first: u64,
+        step: u64,
+    },
     /// Waiting for the blocks from `next` on.
-    Fetching { peer: PeerId, request: OutboundRequestId, next: u64 },
+    Fetching {
+        peer: PeerId,
+        request: OutboundRequestId,
+        next: u64,
+    },
     /// The thread imports what came.
     Importing,
 }
@@ -356,14 +367,22 @@ impl ChainSync {
             .filter(|(_, peer)| peer.not_before <= now)
             .filter_map(|(id, peer)| Some((id, peer.status.as_ref()?)))
             // Of equal weight one may still be preferred: the chain decides when it has it.
-            .filter(|(_, status)| status.total_difficulty >= head.total_difficulty && status.hash != head.hash)
+            .filter(|(_, status)| {
+                status.total_difficulty >= head.total_difficulty && status.hash != head.hash
+            })
             .map(|(id, status)| (status.total_difficulty, *id, status.clone()))
             .collect();
-        candidates.sort_by(|a, b| b.0.cmp(&a.0));
+        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.0));
         for (_, peer, status) in candidates {
             match self.chain.header(BlockId::Hash(status.hash)) {
                 Ok(Some(_)) => continue,
-                Ok(None) => return self.locate(peer, status.number.min(head.number()).saturating_add(1), LOCATE_COUNT),
+                Ok(None) => {
+                    return self.locate(
+                        peer,
+                        status.number.min(head.number()).saturating_add(1),
+                        LOCATE_COUNT,
+                    );
+                }
                 Err(error) => return self.fail(&error),
             }
         }
@@ -407,7 +426,9 @@ impl ChainSync {
                     self.drop_peer(peer, Event::OtherNetwork { peer, genesis });
                 }
             }
-            (Reply::Headers(headers), State::Locating { request: asked, first, step, .. }) if *asked == request => {
+            (Reply::Headers(headers), State::Locating { request: asked, first, step, .. })
+                if *asked == request =>
+            {
                 let (first, step) = (*first, *step);
                 self.state = State::Idle;
                 if !self.is_range(first, LOCATE_COUNT, headers.iter()) {
@@ -438,7 +459,9 @@ impl ChainSync {
                 if !self.is_range(next, FETCH_COUNT, blocks.iter().map(|block| &block.header)) {
                     return self.blame(peer, "blocks that were not asked for");
                 }
-                let bad = |block: &Block| self.bad_blocks.get(&self.chain.engine().block_hash(&block.header)).is_some();
+                let bad = |block: &Block| {
+                    self.bad_blocks.get(&self.chain.engine().block_hash(&block.header)).is_some()
+                };
                 if blocks.iter().any(bad) {
                     return self.blame(peer, "a block known to be invalid");
                 }
@@ -534,7 +557,8 @@ impl ChainSync {
         let genesis = self.chain.genesis_hash();
         if let Some(known) = self.peers.get_mut(&peer) {
             known.known_blocks.insert(hash, ());
-            let better = known.status.as_ref().is_none_or(|status| status.total_difficulty < new.total_difficulty);
+            let better =
+                known.status.as_ref().is_none_or(|status| status.total_difficulty < new.total_difficulty);
             if better {
                 let total_difficulty = new.total_difficulty;
                 known.status = Some(Status { version: VERSION, genesis, number, hash, total_difficulty });
@@ -593,7 +617,13 @@ impl ChainSync {
         }
     }
 
-    fn question(&mut self, peer: PeerId, id: InboundRequestId, question: Question, channel: ResponseChannel<Reply>) {
+    fn question(
+        &mut self,
+        peer: PeerId,
+        id: InboundRequestId,
+        question: Question,
+        channel: ResponseChannel<Reply>,
+    ) {
         let Question::Status(status) = question else {
             self.workers.read(Read::Answer { question, channel });
             return;
@@ -625,7 +655,9 @@ impl ChainSync {
             }
             Sync::OutboundFailure { peer, request_id, error, .. } => {
                 let ours = match &self.state {
-                    State::Locating { request, .. } | State::Fetching { request, .. } => *request == request_id,
+                    State::Locating { request, .. } | State::Fetching { request, .. } => {
+                        *request == request_id
+                    }
                     _ => false,
                 };
                 // Not of this network, as most of the world.
@@ -641,7 +673,8 @@ impl ChainSync {
             }
             Sync::ResponseSent { request_id, .. } | Sync::InboundFailure { request_id, .. } => {
                 if let Some(peer_id) = self.closing.remove(&request_id) {
-                    self.events.push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
+                    self.events
+                        .push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
                 }
             }
         }
@@ -651,7 +684,11 @@ impl ChainSync {
         use request_response::{Event as Exchange, Message};
         match event {
             InnerEvent::Sync(event) => self.on_sync(event),
-            InnerEvent::Blocks(Exchange::Message { peer, message: Message::Request { request, channel, .. }, .. }) => {
+            InnerEvent::Blocks(Exchange::Message {
+                peer,
+                message: Message::Request { request, channel, .. },
+                ..
+            }) => {
                 let _ = self.inner.blocks.send_response(channel, Ack);
                 self.take_block(peer, request);
             }
@@ -808,7 +845,10 @@ impl NetworkBehaviour for ChainSync {
 
 impl fmt::Debug for ChainSync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChainSync").field("protocol", &self.sync_protocol).field("progress", &self.progress).finish()
+        f.debug_struct("ChainSync")
+            .field("protocol", &self.sync_protocol)
+            .field("progress", &self.progress)
+            .finish()
     }
 }
 

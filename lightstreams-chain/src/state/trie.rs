@@ -51,10 +51,12 @@ enum Link {
     Open(Box<Node>),
 }
 
+type Children = Box<[Option<Link>; 16]>;
+
 enum Node {
     Leaf { key: Nibbles, value: Vec<u8> },
     Extension { key: Nibbles, child: Link },
-    Branch { children: [Option<Link>; 16] },
+    Branch { children: Children },
 }
 
 impl<S: NodeSource> Trie<S> {
@@ -223,11 +225,11 @@ fn open(node: Node) -> Link {
     Link::Open(Box::new(node))
 }
 
-fn empty_children() -> [Option<Link>; 16] {
-    [const { None }; 16]
+fn empty_children() -> Children {
+    Box::new([const { None }; 16])
 }
 
-fn put_child(children: &mut [Option<Link>; 16], nibble: Option<u8>, node: Node) {
+fn put_child(children: &mut Children, nibble: Option<u8>, node: Node) {
     if let Some(slot) = nibble.and_then(|nibble| children.get_mut(usize::from(nibble))) {
         *slot = Some(open(node));
     }
@@ -283,7 +285,7 @@ fn encode(node: Node, path: Nibbles, stored: &mut Vec<(Nibbles, Option<Vec<u8>>)
         Node::Branch { children } => {
             let mut stack = Vec::with_capacity(16);
             let mut mask = TrieMask::default();
-            for (child, nibble) in children.into_iter().zip(0u8..) {
+            for (child, nibble) in (*children).into_iter().zip(0u8..) {
                 if let Some(child) = child {
                     stack.push(encode_link(child, step(path, nibble), stored));
                     mask.set_bit(nibble);

@@ -11,7 +11,7 @@ use super::{
     Staged,
     trie::{NodeSource, Trie},
 };
-use crate::{KvError, Table, tables};
+use crate::{Entry, KvError, Table, tables};
 
 /// What is to become of one account.
 #[derive(Default)]
@@ -70,7 +70,7 @@ fn history_table(key: &[u8]) -> Table {
 }
 
 /// What changed in block `number`: keys with their values before, empty for none.
-fn change_set(staged: &Staged<'_>, number: u64) -> Result<Vec<(Vec<u8>, Vec<u8>)>, KvError> {
+fn change_set(staged: &Staged<'_>, number: u64) -> Result<Vec<Entry>, KvError> {
     let damaged = || KvError::corrupt(Table::Changes, "a change set is cut short");
     let Some(record) = staged.get(Table::Changes, &tables::number(number))? else {
         return Err(KvError::corrupt(Table::Changes, "a change set is missing"));

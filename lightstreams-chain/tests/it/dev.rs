@@ -133,7 +133,7 @@ fn a_contract_is_made_called_and_its_logs_are_found() {
     assert!((21_000..30_000).contains(&gas), "{gas}");
     chain.submit(&send(&chain, 1, 0, TxKind::Call(contract), U256::ZERO, Bytes::new(), gas)).unwrap();
     let head = seal(&chain);
-    assert_eq!(chain.receipts(BlockId::Latest).unwrap().unwrap()[0].status(), true, "the estimate is enough");
+    assert!(chain.receipts(BlockId::Latest).unwrap().unwrap()[0].status(), "the estimate is enough");
 
     let mut filter = LogFilter { from: 0.into(), addresses: vec![contract], ..Default::default() };
     let found = chain.logs(&filter).unwrap();

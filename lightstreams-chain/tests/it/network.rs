@@ -11,8 +11,8 @@ use std::{
 
 use alloy_primitives::{Address, Bytes, U256};
 use lightstreams_chain::{
-    Block, BuildAttributes, Chain, Clique, DEV_ACCOUNTS, EngineKind, EngineSwitch, FeePolicy, Genesis, HeaderRules,
-    ImportError, Imported, LocalSigner, MemoryKv, NetworkConfig, Signer, Slot,
+    Block, BuildAttributes, Chain, Clique, DEV_ACCOUNTS, EngineKind, EngineSwitch, FeePolicy, Genesis,
+    HeaderRules, ImportError, Imported, LocalSigner, MemoryKv, NetworkConfig, Signer, Slot,
     consensus::{ConsensusMachine, DevMachine, Input, Output, Pacing},
 };
 
@@ -24,7 +24,8 @@ pub(crate) fn now_ms() -> u64 {
 
 /// A development network whose authorities are the first `authorities` dev accounts, all of them rich.
 pub(crate) fn genesis(chain_id: u64, authorities: usize) -> Genesis {
-    let mut signers: Vec<Address> = DEV_ACCOUNTS[..authorities].iter().map(|account| account.address).collect();
+    let mut signers: Vec<Address> =
+        DEV_ACCOUNTS[..authorities].iter().map(|account| account.address).collect();
     signers.sort();
     let mut extra = vec![0; 32];
     signers.iter().for_each(|signer| extra.extend_from_slice(signer.as_slice()));
@@ -117,7 +118,14 @@ impl Driver {
         let mut machine = DevMachine::new(rules.clone(), Pacing::for_genesis(chain.genesis()));
         let thread = std::thread::spawn(move || {
             let mut timer_ms = None;
-            drive(&chain, &rules, &signer, &mut machine, Input::head(&chain, &rules, now_ms()).unwrap(), &mut timer_ms);
+            drive(
+                &chain,
+                &rules,
+                &signer,
+                &mut machine,
+                Input::head(&chain, &rules, now_ms()).unwrap(),
+                &mut timer_ms,
+            );
             loop {
                 let wait = timer_ms.map_or(60_000, |at_ms: u64| at_ms.saturating_sub(now_ms()));
                 let input = match wakes.recv_timeout(Duration::from_millis(wait)) {

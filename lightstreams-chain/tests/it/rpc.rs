@@ -149,7 +149,10 @@ fn accounts_are_read_at_any_block() {
     server.node.seal();
     let expected = format!("0x{:064x}", 42);
     assert_eq!(server.call("eth_getStorageAt", json!([contract, "0x1", "latest"])), expected);
-    assert_eq!(server.call("eth_getStorageAt", json!([contract, format!("0x{:064x}", 1), "latest"])), expected);
+    assert_eq!(
+        server.call("eth_getStorageAt", json!([contract, format!("0x{:064x}", 1), "latest"])),
+        expected
+    );
     assert_eq!(server.call("eth_getStorageAt", json!([contract, "0x2", "latest"])), format!("0x{:064x}", 0));
 }
 
@@ -177,7 +180,11 @@ fn what_is_not_there_is_null_or_header_not_found() {
         ("eth_call", json!([{}, "0x99"])),
         ("eth_estimateGas", json!([{}, "0x99"])),
     ] {
-        assert_eq!(server.error(method, params), (-32000, "header not found".into(), Value::Null), "{method}");
+        assert_eq!(
+            server.error(method, params),
+            (-32000, "header not found".into(), Value::Null),
+            "{method}"
+        );
     }
 }
 
@@ -217,10 +224,33 @@ fn a_block_has_the_fields_of_go_ethereum() {
     server.node.seal();
     let block = server.call("eth_getBlockByNumber", json!(["0x1", false]));
     let expected = [
-        "baseFeePerGas", "blobGasUsed", "difficulty", "excessBlobGas", "extraData", "gasLimit", "gasUsed", "hash",
-        "logsBloom", "miner", "mixHash", "nonce", "number", "parentBeaconBlockRoot", "parentHash", "receiptsRoot",
-        "requestsHash", "sha3Uncles", "size", "stateRoot", "timestamp", "totalDifficulty", "transactions",
-        "transactionsRoot", "uncles", "withdrawals", "withdrawalsRoot",
+        "baseFeePerGas",
+        "blobGasUsed",
+        "difficulty",
+        "excessBlobGas",
+        "extraData",
+        "gasLimit",
+        "gasUsed",
+        "hash",
+        "logsBloom",
+        "miner",
+        "mixHash",
+        "nonce",
+        "number",
+        "parentBeaconBlockRoot",
+        "parentHash",
+        "receiptsRoot",
+        "requestsHash",
+        "sha3Uncles",
+        "size",
+        "stateRoot",
+        "timestamp",
+        "totalDifficulty",
+        "transactions",
+        "transactionsRoot",
+        "uncles",
+        "withdrawals",
+        "withdrawalsRoot",
     ];
     assert_eq!(block.as_object().unwrap().keys().collect::<Vec<_>>(), expected);
     assert_eq!(block["transactions"], json!([hash]));
@@ -234,9 +264,27 @@ fn a_block_has_the_fields_of_go_ethereum() {
     let full = server.call("eth_getBlockByNumber", json!(["latest", true]));
     let transaction = &full["transactions"][0];
     let expected = [
-        "accessList", "blockHash", "blockNumber", "blockTimestamp", "chainId", "from", "gas", "gasPrice", "hash",
-        "input", "maxFeePerGas", "maxPriorityFeePerGas", "nonce", "r", "s", "to", "transactionIndex", "type", "v",
-        "value", "yParity",
+        "accessList",
+        "blockHash",
+        "blockNumber",
+        "blockTimestamp",
+        "chainId",
+        "from",
+        "gas",
+        "gasPrice",
+        "hash",
+        "input",
+        "maxFeePerGas",
+        "maxPriorityFeePerGas",
+        "nonce",
+        "r",
+        "s",
+        "to",
+        "transactionIndex",
+        "type",
+        "v",
+        "value",
+        "yParity",
     ];
     assert_eq!(transaction.as_object().unwrap().keys().collect::<Vec<_>>(), expected);
     for (method, params) in [
@@ -278,8 +326,20 @@ fn a_receipt_has_the_fields_of_go_ethereum() {
     server.node.seal();
     let receipts = server.call("eth_getBlockReceipts", json!(["latest"]));
     let expected = [
-        "blockHash", "blockNumber", "contractAddress", "cumulativeGasUsed", "effectiveGasPrice", "from", "gasUsed",
-        "logs", "logsBloom", "status", "to", "transactionHash", "transactionIndex", "type",
+        "blockHash",
+        "blockNumber",
+        "contractAddress",
+        "cumulativeGasUsed",
+        "effectiveGasPrice",
+        "from",
+        "gasUsed",
+        "logs",
+        "logsBloom",
+        "status",
+        "to",
+        "transactionHash",
+        "transactionIndex",
+        "type",
     ];
     let mut cumulative = 0;
     let mut logs = 0;
@@ -297,8 +357,12 @@ fn a_receipt_has_the_fields_of_go_ethereum() {
         }
     }
     assert_eq!(logs, 2);
-    let mut hashes: Vec<&str> =
-        receipts.as_array().unwrap().iter().map(|receipt| receipt["transactionHash"].as_str().unwrap()).collect();
+    let mut hashes: Vec<&str> = receipts
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|receipt| receipt["transactionHash"].as_str().unwrap())
+        .collect();
     hashes.sort_unstable();
     let mut sent = [first.as_str(), second.as_str(), third.as_str()];
     sent.sort_unstable();
@@ -375,7 +439,8 @@ fn a_call_returns_what_the_contract_says() {
 fn transactions_are_refused_in_words_that_libraries_know() {
     let server = Server::new();
     let signer = DEV_ACCOUNTS[0].signer().unwrap();
-    let tx = TxLegacy { chain_id: Some(161), gas_limit: 21_000, gas_price: 2_000_000_000, ..TxLegacy::default() };
+    let tx =
+        TxLegacy { chain_id: Some(161), gas_limit: 21_000, gas_price: 2_000_000_000, ..TxLegacy::default() };
     let send = |tx: TxLegacy| {
         let tx = TxLegacy { to: TxKind::Call(TO), ..tx };
         let raw = signer.sign_raw_transaction(tx).unwrap();
@@ -416,7 +481,9 @@ fn fees_are_suggested_and_told() {
     let all = server.call("eth_feeHistory", json!([1_000, "latest", []]));
     assert_eq!(all["oldestBlock"], "0x0");
     assert!(all.get("reward").is_none());
-    for params in [json!(["0x2", "latest", [50, 10]]), json!(["0x2", "latest", [101]]), json!(["0x2", "0x99", []])] {
+    for params in
+        [json!(["0x2", "latest", [50, 10]]), json!(["0x2", "latest", [101]]), json!(["0x2", "0x99", []])]
+    {
         assert_eq!(server.error("eth_feeHistory", params).0, -32000);
     }
 }
@@ -431,8 +498,16 @@ fn logs_are_found_by_block_address_and_topic() {
     let other = format!("0x{:064x}", 8);
     let all = server.call("eth_getLogs", json!([{ "fromBlock": "0x0", "toBlock": "latest" }]));
     let expected = [
-        "address", "blockHash", "blockNumber", "blockTimestamp", "data", "logIndex", "removed", "topics",
-        "transactionHash", "transactionIndex",
+        "address",
+        "blockHash",
+        "blockNumber",
+        "blockTimestamp",
+        "data",
+        "logIndex",
+        "removed",
+        "topics",
+        "transactionHash",
+        "transactionIndex",
     ];
     assert_eq!(all.as_array().unwrap().len(), 1);
     assert_eq!(all[0].as_object().unwrap().keys().collect::<Vec<_>>(), expected);
@@ -478,7 +553,10 @@ fn a_filter_tells_each_change_once() {
     assert_eq!((changes(&logs), changes(&blocks)), (0, 1));
     assert_eq!(server.call("eth_uninstallFilter", json!([logs])), true);
     assert_eq!(server.call("eth_uninstallFilter", json!([logs])), false);
-    assert_eq!(server.error("eth_getFilterChanges", json!([logs])), (-32000, "filter not found".into(), Value::Null));
+    assert_eq!(
+        server.error("eth_getFilterChanges", json!([logs])),
+        (-32000, "filter not found".into(), Value::Null)
+    );
     assert_eq!(server.error("eth_getFilterLogs", json!([blocks])).1, "filter not found");
 }
 
@@ -583,7 +661,8 @@ fn ethers_works_against_it() {
         let http = jsonrpsee::server::Server::builder().build("127.0.0.1:0").await.unwrap();
         (http.local_addr().unwrap(), http.start(server.module.clone()))
     });
-    let output = Command::new("node").arg("story.mjs").arg(format!("http://{address}")).current_dir(story).output();
+    let output =
+        Command::new("node").arg("story.mjs").arg(format!("http://{address}")).current_dir(story).output();
     let output = output.unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{told}\n{}", String::from_utf8_lossy(&output.stderr));

@@ -52,12 +52,17 @@ impl Peer {
     }
 
     fn dial(&mut self, other: &Self) {
-        self.swarm.dial(DialOpts::peer_id(other.id()).addresses(vec![other.address.clone()]).build()).unwrap();
+        self.swarm
+            .dial(DialOpts::peer_id(other.id()).addresses(vec![other.address.clone()]).build())
+            .unwrap();
     }
 }
 
 /// Runs `peers` until `done`; gives the events of each on the way.
-async fn run_until(peers: &mut [&mut Peer], mut done: impl FnMut(&[&mut Peer], &[(usize, Event)]) -> bool) -> Vec<(usize, Event)> {
+async fn run_until(
+    peers: &mut [&mut Peer],
+    mut done: impl FnMut(&[&mut Peer], &[(usize, Event)]) -> bool,
+) -> Vec<(usize, Event)> {
     let mut events = Vec::new();
     let work = poll_fn(|cx: &mut Context<'_>| {
         loop {
@@ -148,7 +153,9 @@ async fn a_transaction_reaches_the_sealer_through_a_node_between() {
     a.dial(b);
     b.dial(c);
     run_until(&mut [a, b, c], |_, events| {
-        (0..3).all(|index| events.iter().any(|(at, event)| *at == index && matches!(event, Event::Status { .. })))
+        (0..3).all(|index| {
+            events.iter().any(|(at, event)| *at == index && matches!(event, Event::Status { .. }))
+        })
     })
     .await;
     // Only the last node seals; the transaction is given to the first.
@@ -217,8 +224,7 @@ async fn a_peer_of_another_network_gives_nothing_and_is_dropped_by_its_protocols
     ours.swarm.behaviour_mut().note_protocols(id, &[libp2p::StreamProtocol::new("/ipfs/bitswap/1.2.0")]);
     assert!(ours.swarm.is_connected(&id), "a peer without any chain is left alone");
     ours.swarm.behaviour_mut().note_protocols(id, &protocols);
-    let events =
-        run_until(&mut [&mut ours, &mut theirs], |peers, _| !peers[0].swarm.is_connected(&id)).await;
+    let events = run_until(&mut [&mut ours, &mut theirs], |peers, _| !peers[0].swarm.is_connected(&id)).await;
     let expected = Event::OtherNetwork { peer: id, genesis: other[2..10].to_owned() };
     assert!(events.iter().any(|(_, event)| *event == expected), "{events:?}");
     assert_eq!(ours.node.chain.head().number(), 0);
@@ -307,7 +313,8 @@ mod hostile {
     impl Hostile {
         pub(super) fn new(genesis8: &str) -> Self {
             let behaviour = |name| {
-                let protocol = StreamProtocol::try_from_owned(format!("/lightstreams/{genesis8}/{name}/1")).unwrap();
+                let protocol =
+                    StreamProtocol::try_from_owned(format!("/lightstreams/{genesis8}/{name}/1")).unwrap();
                 request_response::Behaviour::new([(protocol, ProtocolSupport::Full)], Default::default())
             };
             Self { sync: behaviour("sync"), blocks: behaviour("block"), transactions: behaviour("tx") }
@@ -428,7 +435,12 @@ fn announcement(total_difficulty: u64, block: &Block) -> Vec<u8> {
 fn quiet(victim: &Peer) -> Attack {
     let chain = &victim.node.chain;
     let status = tagged(0, &status_of(chain.genesis_hash(), 0, chain.genesis_hash(), 1));
-    Attack { block: None, transactions: None, question: None, answers: [status, tagged(1, &[0xc0]), tagged(2, &[0xc0])] }
+    Attack {
+        block: None,
+        transactions: None,
+        question: None,
+        answers: [status, tagged(1, &[0xc0]), tagged(2, &[0xc0])],
+    }
 }
 
 fn is_blamed(events: &[Event]) -> bool {
@@ -457,7 +469,9 @@ async fn a_forged_seal_is_refused_and_its_sender_not_let_in_again() {
     let attack = Attack { block: Some(announcement(9, &block)), ..quiet(&victim) };
     let (events, _, _) = attacked(&mut victim, attack, |_, events, _| is_blamed(events)).await;
     assert!(
-        events.iter().any(|event| matches!(event, Event::Misbehaved { reason, .. } if reason.contains("known to be"))),
+        events
+            .iter()
+            .any(|event| matches!(event, Event::Misbehaved { reason, .. } if reason.contains("known to be"))),
         "{events:?}"
     );
 }
@@ -501,7 +515,10 @@ async fn a_chain_that_is_only_claimed_moves_nothing() {
     };
     let [twice, bad] = blocks;
     for (name, answers) in [
-        ("headers that are no range", lie(tagged(1, &alloy_rlp::encode(vec![Header::default(); 3])), Vec::new())),
+        (
+            "headers that are no range",
+            lie(tagged(1, &alloy_rlp::encode(vec![Header::default(); 3])), Vec::new()),
+        ),
         ("blocks that are no range", lie(tagged(1, &headers), tagged(2, &twice))),
         ("a block with a wrong state root", lie(tagged(1, &headers), tagged(2, &bad))),
         ("no genesis of ours", lie(tagged(1, &[0xc0]), Vec::new())),
