@@ -267,7 +267,10 @@ fn note(contents: &mut BTreeMap<Place, IndexedContent>, place: &Place, manifest:
 impl Blocks {
     fn take(&mut self, found: Found) -> Result<(), IndexError> {
         let (cid, gate) = match found {
-            Found::Public(cid) => return self.publish(&cid),
+            Found::Public(cid, place) => {
+                self.unclaim(&cid, &place);
+                return self.publish(&cid);
+            }
             Found::Gated(cid, gate) => (cid, gate),
         };
         // Only sha2-256 names blocks of contents; another hash has no place in the format.
@@ -291,6 +294,23 @@ impl Blocks {
             }
         }
         Ok(())
+    }
+
+    /// Ends the claim of `place` to a block that its manifest says is for everyone; gates of versions stay.
+    fn unclaim(&mut self, cid: &Cid, place: &Place) {
+        let claim = self.numbers.get(&Gate { place: *place, epoch: None }).copied();
+        let (Some(claim), Some(digest)) = (claim, digest_of(cid)) else { return };
+        let last = match self.gated.get_mut(&digest) {
+            Some(Owners::One(owner)) => *owner == claim,
+            Some(Owners::Many(owners)) => {
+                owners.remove(&claim);
+                owners.is_empty()
+            }
+            None => false,
+        };
+        if last {
+            self.gated.remove(&digest);
+        }
     }
 
     fn publish(&mut self, cid: &Cid) -> Result<(), IndexError> {
@@ -323,7 +343,8 @@ impl Blocks {
 
 enum Found {
     Gated(Cid, Gate),
-    Public(Cid),
+    /// For everyone, says the manifest of this content.
+    Public(Cid, Place),
 }
 
 /// Names every block of the version that `manifest` describes, as far as its nodes are held.
@@ -340,8 +361,8 @@ fn walk(
         return Err(IndexError::Elsewhere { cid: *manifest });
     }
     let gate = Gate { place: *place, epoch: Some(m.version.epoch) };
-    sink(Found::Public(*manifest))?;
-    m.card.map_or(Ok(()), |card| sink(Found::Public(card)))?;
+    sink(Found::Public(*manifest, *place))?;
+    m.card.map_or(Ok(()), |card| sink(Found::Public(card, *place)))?;
     sink(Found::Gated(m.header, gate))?;
     sink(Found::Gated(m.payload, gate))?;
 
@@ -593,11 +614,18 @@ mod tests {
     fn blocks_are_claimed_before_their_manifest_is_known() {
         let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
         let (manifest, cids) = content(&store, place(1), 1_000_000, 1);
+        let m = *manifest.to_block().cid();
         let index = ContentIndex::open(Arc::new(disk.clone()), &store).unwrap();
-        index.claim(&place(1), &cids).unwrap();
+        index.claim(&place(1), cids.iter().chain([&m])).unwrap();
         let claimed = Belonging::Gated(vec![Gate { place: place(1), epoch: None }]);
         assert_eq!(index.belonging(&cids[0]), claimed);
-        index.add(&place(1), manifest.to_block().cid(), Origin::Published, &store).unwrap();
+        assert_eq!(index.belonging(&m), claimed);
+        index.add(&place(1), &m, Origin::Published, &store).unwrap();
+        assert_eq!(
+            index.belonging(&m),
+            Belonging::Public,
+            "the manifest is for everyone once it is known as one"
+        );
         assert_eq!(index.belonging(&cids[0]), gated(place(1)), "the version's epoch takes the claim's place");
         // A claim is forgotten by a restart; what was not added belongs to nothing, and so to nobody.
         let other = Block::raw("claimed");
