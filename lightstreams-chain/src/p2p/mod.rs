@@ -27,6 +27,7 @@ mod message;
 mod worker;
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     fmt, iter,
     sync::{
@@ -46,9 +47,7 @@ use futures::{
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
-    request_response::{
-        self, InboundRequestId, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel,
-    },
+    request_response::{self, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel},
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm, behaviour::ConnectionClosed,
@@ -74,6 +73,8 @@ const FETCH_COUNT: u64 = 256;
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// How long a peer that could not serve is left alone.
 const BACKOFF: Duration = Duration::from_secs(10);
+/// How long a peer of another network has to read what it was told.
+const PARTING: Duration = Duration::from_secs(1);
 /// How long a peer that misbehaved is not let in.
 const BAN: Duration = Duration::from_secs(600);
 /// How often peers are asked anew where they stand.
@@ -163,8 +164,8 @@ pub struct ChainSync {
     banned: HashMap<PeerId, Instant>,
     bad_blocks: Cache<B256, ()>,
     state: State,
-    /// Status replies after which the connection is closed.
-    closing: HashMap<InboundRequestId, PeerId>,
+    /// Peers that were told why, and are dropped once they had the time to read it.
+    closing: Vec<(PeerId, Instant)>,
     asked_status: Instant,
     failed: bool,
     progress: Arc<Progress>,
@@ -252,7 +253,7 @@ impl ChainSync {
             banned: HashMap::new(),
             bad_blocks: Cache::new(BAD_BLOCKS_MAX),
             state: State::Idle,
-            closing: HashMap::new(),
+            closing: Vec::new(),
             asked_status: Instant::now(),
             failed: false,
             progress: Arc::default(),
@@ -372,7 +373,7 @@ impl ChainSync {
             })
             .map(|(id, status)| (status.total_difficulty, *id, status.clone()))
             .collect();
-        candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.0));
+        candidates.sort_by_key(|(weight, ..)| Reverse(*weight));
         for (_, peer, status) in candidates {
             match self.chain.header(BlockId::Hash(status.hash)) {
                 Ok(Some(_)) => continue,
@@ -617,13 +618,7 @@ impl ChainSync {
         }
     }
 
-    fn question(
-        &mut self,
-        peer: PeerId,
-        id: InboundRequestId,
-        question: Question,
-        channel: ResponseChannel<Reply>,
-    ) {
+    fn question(&mut self, peer: PeerId, question: Question, channel: ResponseChannel<Reply>) {
         let Question::Status(status) = question else {
             self.workers.read(Read::Answer { question, channel });
             return;
@@ -632,9 +627,8 @@ impl ChainSync {
         let genesis = status.genesis.to_string();
         let told = self.inner.sync.send_response(channel, Reply::Status(ours)).is_ok();
         if !self.take_status(peer, status) {
-            // It is told our genesis first, and dropped then.
             if told && self.closing.len() < PEERS_MAX {
-                self.closing.insert(id, peer);
+                self.closing.push((peer, Instant::now()));
                 let event = Event::OtherNetwork { peer, genesis };
                 self.forget(peer);
                 self.events.push_back(ToSwarm::GenerateEvent(event));
@@ -647,8 +641,8 @@ impl ChainSync {
     fn on_sync(&mut self, event: request_response::Event<Question, Reply>) {
         use request_response::{Event as Sync, Message};
         match event {
-            Sync::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
-                self.question(peer, request_id, request, channel);
+            Sync::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                self.question(peer, request, channel);
             }
             Sync::Message { peer, message: Message::Response { request_id, response }, .. } => {
                 self.take_reply(peer, request_id, response);
@@ -671,12 +665,7 @@ impl ChainSync {
                     self.back_off(peer);
                 }
             }
-            Sync::ResponseSent { request_id, .. } | Sync::InboundFailure { request_id, .. } => {
-                if let Some(peer_id) = self.closing.remove(&request_id) {
-                    self.events
-                        .push_back(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All });
-                }
-            }
+            Sync::ResponseSent { .. } | Sync::InboundFailure { .. } => {}
         }
     }
 
@@ -716,6 +705,14 @@ impl ChainSync {
             Done::Loaded(new) => self.tell_block(&new),
             Done::Tick => {
                 self.workers.take_tick();
+                self.closing.retain(|(peer_id, since)| {
+                    let due = since.elapsed() >= PARTING;
+                    if due {
+                        let connection = CloseConnection::All;
+                        self.events.push_back(ToSwarm::CloseConnection { peer_id: *peer_id, connection });
+                    }
+                    !due
+                });
                 if self.asked_status.elapsed() >= STATUS_INTERVAL {
                     self.asked_status = Instant::now();
                     let peers: Vec<PeerId> = self.peers.keys().copied().collect();

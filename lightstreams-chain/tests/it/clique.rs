@@ -455,8 +455,7 @@ fn what_is_prepared_and_sealed_is_valid() {
     let names = ordered(3);
     let (mut headers, chain) = grow(&clique(3, 0), &refs(&names), &[]);
     let mut parent = chain[0].clone();
-    let mut now = 1_000;
-    for number in 1..=12 {
+    for (now, number) in (1_000..).zip(1..=12) {
         let mut sealers = 0;
         let mut next = None;
         for name in &names {
@@ -482,7 +481,6 @@ fn what_is_prepared_and_sealed_is_valid() {
         }
         assert_eq!(sealers, if number == 1 { 3 } else { 2 }, "one of three has signed recently");
         parent = headers.insert(next.unwrap());
-        now += 1;
     }
 }
 

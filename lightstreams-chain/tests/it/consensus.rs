@@ -164,6 +164,9 @@ fn alone(pacing: Pacing) -> Node {
     Node::new("A", &[authority("A").address()], pacing)
 }
 
+/// At a node: a block that another one told of, or nothing but a tick.
+type Happening = (usize, Option<(usize, B256)>);
+
 /// What a network came to: heads, final numbers, and how many blocks were ever announced.
 type EndState = (Vec<(u64, B256)>, Vec<u64>, usize);
 
@@ -174,8 +177,8 @@ fn simulate(n: usize, secs: u64, seed: u64) -> EndState {
     let names = names(n);
     let signers = addresses(&names);
     let mut nodes: Vec<Node> = names.iter().map(|name| Node::new(name, &signers, PACE)).collect();
-    // (time, order) -> what happens: a message of one node to another, or nothing but a tick.
-    let mut events: BTreeMap<(u64, u64), (usize, Option<(usize, B256)>)> = BTreeMap::new();
+    // By time, then by order.
+    let mut events: BTreeMap<(u64, u64), Happening> = BTreeMap::new();
     let mut order = 0;
     let (half_ms, end_ms) = (START_MS + secs * 500, START_MS + secs * 1_000);
     let mut sealed: HashMap<(Address, u64, B256), B256> = HashMap::new();
