@@ -19,7 +19,8 @@ pub(crate) fn vectors(suite: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    assert!(env::var_os("LIGHTSTREAMS_VECTORS").is_none(), "no {} in LIGHTSTREAMS_VECTORS", suite);
+    let required = env::var_os("LIGHTSTREAMS_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+    assert!(!(required && root.is_dir()), "the vectors lack {suite}");
     println!("no vectors {suite}: skipped");
     None
 }

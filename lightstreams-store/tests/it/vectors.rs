@@ -1,11 +1,16 @@
 //! CAR files of other implementations.
 
-use std::{fs, io::BufReader};
-
-use lightstreams_store::{
-    Block, BlockStore, CarError, CarReader, CarWriter, Cid, DAG_PB, FileReader, LayoutError, MemoryStore,
-    ReadError,
+use std::{
+    fs,
+    io::{BufReader, Read},
 };
+
+use cid::multibase::Base;
+use lightstreams_store::{
+    Block, BlockError, BlockStore, CarError, CarReader, CarWriter, Cid, DAG_PB, FileReader, LayoutError,
+    MemoryStore, ReadError,
+};
+use sha2::{Digest, Sha256};
 
 use crate::support::{json, vectors};
 
@@ -92,5 +97,46 @@ fn files_in_car_fixtures_read_whole_and_in_part() {
         }
     }
     println!("ipfs-car-fixtures: {files} files read, {incomplete} lack a block, {others} nodes are no files");
+    assert!(files > 0);
+}
+
+#[test]
+fn car_files_made_by_kubo_read_to_the_bytes_that_went_in() {
+    let Some(folder) = vectors("kubo") else { return };
+    let (mut cars, mut files, mut unknown) = (0, 0, 0);
+    for row in json(folder.join("cases.json"))["rows"].as_array().unwrap() {
+        let Some(base64) = row["car"]["base64"].as_str() else { continue };
+        let name = &row["name"];
+        let bytes = Base::Base64Pad.decode(base64).unwrap();
+        let mut reader = CarReader::new(&bytes[..]).unwrap();
+        let root: Cid = row["root_cid"].as_str().unwrap().parse().unwrap();
+        assert_eq!(reader.roots(), [root], "{name}");
+        let blocks: Vec<Block> = match reader.by_ref().collect() {
+            Ok(blocks) => blocks,
+            Err(CarError::Block { source: BlockError::UnknownHash { .. }, .. }) => {
+                unknown += 1;
+                continue;
+            }
+            Err(e) => panic!("{name}: {e}"),
+        };
+        let order: Vec<&str> =
+            row["car"]["order"].as_array().unwrap().iter().map(|cid| cid.as_str().unwrap()).collect();
+        assert_eq!(blocks.iter().map(|block| block.cid().to_string()).collect::<Vec<_>>(), order, "{name}");
+        cars += 1;
+
+        let store = MemoryStore::default();
+        store.put_many(&blocks).unwrap();
+        match FileReader::open(&store, &root) {
+            Ok(mut file) => {
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes).unwrap();
+                let digest = Base::Base16Lower.encode(Sha256::digest(&bytes));
+                assert_eq!(digest, row["sha256_of_input"].as_str().unwrap(), "{name}");
+                files += 1;
+            }
+            Err(e) => assert!(row["type"] == "directory" || row["type"] == "hamt-shard", "{name}: {e}"),
+        }
+    }
+    println!("kubo: {cars} CARs read, {files} of them files; {unknown} have another hash function");
     assert!(files > 0);
 }
