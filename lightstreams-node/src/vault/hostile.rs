@@ -231,7 +231,7 @@ fn lengths_that_lie_and_nests_that_go_deep_cost_nothing() {
         b"\x5b\x7f\xff\xff\xff\xff\xff\xff\xff".to_vec(),
         b"\xbb\x7f\xff\xff\xff\xff\xff\xff\xff".to_vec(),
         vec![0x81; 16 * 1024],
-        [vec![0xa1, 0x61, b'a'].repeat(5000), vec![0]].concat(),
+        [[0xa1, 0x61, b'a'].repeat(5000), vec![0]].concat(),
     ] {
         for (name, _, decode) in all() {
             assert_eq!(decode(&bytes), None, "{name}");

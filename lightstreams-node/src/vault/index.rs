@@ -10,7 +10,7 @@
 //!              +-- M itself, card -- public, unless gated by some content
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -18,8 +18,7 @@ use alloy_primitives::B256;
 use cid::Cid;
 use lightstreams_acl::ContentId;
 use lightstreams_store::{
-    BlockStore, Disk, LayoutError, Log, LogError, PayloadReader, PayloadShape, ReadError, StoreError,
-    readable_root,
+    BlockStore, Disk, Log, LogError, PayloadReader, PayloadShape, ReadError, StoreError, readable_root,
 };
 
 use super::manifest::{Manifest, Place};
@@ -122,7 +121,7 @@ struct Blocks {
 /// Nearly every block has one owner.
 enum Owners {
     One(u32),
-    Many(Box<BTreeSet<u32>>),
+    Many(Box<[u32]>),
 }
 
 impl ContentIndex {
@@ -153,7 +152,7 @@ impl ContentIndex {
                         Err(
                             IndexError::Manifest { .. }
                             | IndexError::Elsewhere { .. }
-                            | IndexError::Layout { .. },
+                            | IndexError::Layout(_),
                         ) => {}
                         Err(error) => return Err(error),
                     }
@@ -285,12 +284,10 @@ impl Blocks {
         match owners {
             Owners::One(owner) if *owner == number => {}
             Owners::One(owner) if Some(*owner) == claim => *owner = number,
-            Owners::One(owner) => *owners = Owners::Many(Box::new([*owner, number].into())),
+            Owners::One(owner) => *owners = Owners::Many(Box::new([*owner, number])),
             Owners::Many(owners) => {
-                if let Some(claim) = claim {
-                    owners.remove(&claim);
-                }
-                owners.insert(number);
+                let others = owners.iter().copied().filter(|owner| Some(*owner) != claim && *owner != number);
+                *owners = others.chain([number]).collect();
             }
         }
         Ok(())
@@ -355,8 +352,8 @@ fn walk(
     sink: &mut dyn FnMut(Found) -> Result<(), IndexError>,
 ) -> Result<(), IndexError> {
     let block = store.get(manifest)?.ok_or(IndexError::NoManifest { cid: *manifest })?;
-    let m =
-        Manifest::decode(block.data()).map_err(|source| IndexError::Manifest { cid: *manifest, source })?;
+    let m = Manifest::decode(block.data())
+        .map_err(|source| IndexError::Manifest { cid: *manifest, source: Box::new(source) })?;
     if m.place != *place {
         return Err(IndexError::Elsewhere { cid: *manifest });
     }
@@ -367,7 +364,7 @@ fn walk(
     sink(Found::Gated(m.payload, gate))?;
 
     let shape = PayloadShape::new(m.size, m.leaf_chunks)
-        .map_err(|source| IndexError::Layout { cid: m.payload, source })?;
+        .map_err(|source| IndexError::Layout(Box::new(ReadError::Layout { cid: m.payload, source })))?;
     if let Some(header) = store.get(&m.header)? {
         let r = readable_root(&header, &m.payload, shape.payload_len(), shape.tsize());
         sink(Found::Gated(*r.cid(), gate))?;
@@ -397,7 +394,7 @@ fn walk(
 fn passed_over(error: ReadError) -> Result<(), IndexError> {
     match error {
         ReadError::Missing { .. } => Ok(()),
-        ReadError::Layout { cid, source } => Err(IndexError::Layout { cid, source }),
+        error @ ReadError::Layout { .. } => Err(IndexError::Layout(Box::new(error))),
         ReadError::Source(error) => Err(error.into()),
         _ => Ok(()),
     }
@@ -449,6 +446,12 @@ impl Entry {
     }
 }
 
+impl From<StoreError> for IndexError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
 /// Why the index could not take a content, or could not be opened.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
@@ -465,7 +468,7 @@ pub enum IndexError {
         /// Its name.
         cid: Cid,
         /// What is wrong with it.
-        source: WireError,
+        source: Box<WireError>,
     },
     /// The manifest belongs to another content.
     #[error("the manifest {cid} belongs to another content")]
@@ -474,19 +477,14 @@ pub enum IndexError {
         cid: Cid,
     },
     /// The payload is not laid out as the manifest says.
-    #[error("the payload block {cid} is not laid out as its manifest says")]
-    Layout {
-        /// The block.
-        cid: Cid,
-        /// What is wrong with it.
-        source: LayoutError,
-    },
+    #[error("the payload is not laid out as its manifest says")]
+    Layout(#[source] Box<ReadError>),
     /// As many blocks as there is room for are remembered already.
     #[error("the index of blocks is full")]
     Full,
     /// The block store failed.
     #[error("the block store failed")]
-    Store(#[from] StoreError),
+    Store(#[source] Box<StoreError>),
     /// The list's log failed.
     #[error("the list of contents failed")]
     Log(#[from] LogError),
@@ -665,7 +663,7 @@ mod tests {
         // A payload with another layout than the manifest's size and k ask for.
         let lying = Manifest { size: 3_000_000, ..content(&store, place(1), 1_000_000, 5).0 };
         store.put(&lying.to_block()).unwrap();
-        assert!(matches!(add(place(1), *lying.to_block().cid()), Err(IndexError::Layout { .. })));
+        assert!(matches!(add(place(1), *lying.to_block().cid()), Err(IndexError::Layout(_))));
     }
 
     #[test]

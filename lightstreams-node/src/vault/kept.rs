@@ -46,7 +46,12 @@ impl fmt::Debug for Kept {
 
 /// All kept headers, on a [`Disk`].
 pub struct KeptHeaders {
-    inner: Mutex<(Log, BTreeMap<(Place, u32), Kept>)>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    log: Log,
+    headers: BTreeMap<(Place, u32), Kept>,
 }
 
 impl KeptHeaders {
@@ -64,7 +69,7 @@ impl KeptHeaders {
         })?;
         match failed {
             Some(error) => Err(error),
-            None => Ok(Self { inner: Mutex::new((log, kept)) }),
+            None => Ok(Self { inner: Mutex::new(Inner { log, headers: kept }) }),
         }
     }
 
@@ -75,22 +80,22 @@ impl KeptHeaders {
         }
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (kept.place, kept.version);
-        if inner.1.get(&key) == Some(&kept) {
+        if inner.headers.get(&key) == Some(&kept) {
             return Ok(());
         }
-        inner.0.append(&kept.encode())?;
-        inner.1.insert(key, kept);
+        inner.log.append(&kept.encode())?;
+        inner.headers.insert(key, kept);
         Ok(())
     }
 
     /// The header kept of a version of a content.
     pub fn get(&self, place: &Place, version: u32) -> Option<Kept> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).1.get(&(*place, version)).cloned()
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).headers.get(&(*place, version)).cloned()
     }
 
     /// All of them, by place and version.
     pub fn list(&self) -> Vec<Kept> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).1.values().cloned().collect()
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).headers.values().cloned().collect()
     }
 }
 

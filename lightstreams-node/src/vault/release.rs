@@ -205,7 +205,7 @@ pub enum Fault {
 struct Stop {
     code: RefusalCode,
     retry_s: Option<u64>,
-    fault: Option<Fault>,
+    fault: Option<Box<Fault>>,
 }
 
 impl From<RefusalCode> for Stop {
@@ -216,7 +216,7 @@ impl From<RefusalCode> for Stop {
 
 impl<F: Into<Fault>> From<F> for Stop {
     fn from(fault: F) -> Self {
-        Self { code: RefusalCode::Unavailable, retry_s: None, fault: Some(fault.into()) }
+        Self { code: RefusalCode::Unavailable, retry_s: None, fault: Some(Box::new(fault.into())) }
     }
 }
 
@@ -274,7 +274,10 @@ impl ReleaseEngine {
                     retry_s: stop.retry_s,
                     holder: self.holder(),
                 };
-                Answered { answer: Answer::Refusal(refusal.sign(&self.custodian.holder)), fault: stop.fault }
+                Answered {
+                    answer: Answer::Refusal(refusal.sign(&self.custodian.holder)),
+                    fault: stop.fault.map(|fault| *fault),
+                }
             }
         }
     }

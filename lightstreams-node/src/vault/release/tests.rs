@@ -575,7 +575,7 @@ fn no_answer_leaves_without_a_durable_receipt() {
             case.engine = engine(&survived);
             match answer {
                 Ok(release) => {
-                    assert_eq!(found, [release.clone()], "seed {seed}, cut {cut}");
+                    assert_eq!(found, std::slice::from_ref(&release), "seed {seed}, cut {cut}");
                     assert_eq!(case.ask(), Ok(release), "after the power came back, the same again");
                 }
                 Err(code) => {
