@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, Bytes, U256};
-use alloy_sol_types::{SolCall, sol};
+use alloy_primitives::{Address, B256, Bytes};
+use alloy_sol_types::{SolCall, SolValue, sol};
 use lightstreams_acl::{
     AccessControl, AclError, At, BlockRef, ContentId, ContentRegistry, ContractAcl, Decision,
 };
@@ -19,6 +19,13 @@ use crate::vault::{
 
 /// Gas that a smart account may use to judge a signature.
 const SIGNATURE_GAS_MAX: u64 = 1_000_000;
+/// Gas for the same where the account has to be deployed for it first.
+const DEPLOY_GAS_MAX: u64 = 4_000_000;
+/// The end of a signature by an account that is not deployed yet (ERC-6492).
+const NOT_DEPLOYED: [u8; 32] = [
+    0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64,
+    0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92, 0x64, 0x92,
+];
 /// What ERC-1271 answers for a good signature.
 const SIGNATURE_MAGIC: [u8; 4] = [0x16, 0x26, 0xba, 0x7e];
 /// A head is stale at three times the pace of empty blocks, and never before this.
@@ -223,14 +230,36 @@ impl ChainView for NodeView {
         sig: &Bytes,
         block: BlockRef,
     ) -> Result<bool, AclError> {
-        let data = IERC1271::isValidSignatureCall { hash, signature: sig.clone() }.abi_encode();
-        let call = CallRequest {
-            to: Some(account),
-            value: U256::ZERO,
-            data: data.into(),
-            gas: Some(SIGNATURE_GAS_MAX),
-            ..CallRequest::default()
+        let Some(wrapped) = sig.strip_suffix(&NOT_DEPLOYED) else {
+            let data = question(hash, sig.clone());
+            return self.says_magic(block, Some(account), data, SIGNATURE_GAS_MAX);
         };
+        // ERC-6492: factory, its calldata, and the signature proper. The account may be deployed meanwhile.
+        let Ok((factory, calldata, sig)) = <(Address, Bytes, Bytes)>::abi_decode_params_validate(wrapped)
+        else {
+            return Ok(false);
+        };
+        let data = question(hash, sig);
+        Ok(self.says_magic(block, Some(account), data.clone(), SIGNATURE_GAS_MAX)?
+            || self.says_magic(
+                block,
+                None,
+                deploy_and_ask(factory, &calldata, account, &data),
+                DEPLOY_GAS_MAX,
+            )?)
+    }
+}
+
+impl NodeView {
+    /// Whether a call returns what ERC-1271 wants.
+    fn says_magic(
+        &self,
+        block: BlockRef,
+        to: Option<Address>,
+        data: Bytes,
+        gas: u64,
+    ) -> Result<bool, AclError> {
+        let call = CallRequest { to, data, gas: Some(gas), ..CallRequest::default() };
         match self.chain.call(block_id(block), &call) {
             // An account without code answers every call, with nothing.
             Ok(CallOutcome::Success { output, .. }) => {
@@ -240,6 +269,56 @@ impl ChainView for NodeView {
             Err(error) => Err(failed(error)),
         }
     }
+}
+
+fn question(hash: B256, signature: Bytes) -> Bytes {
+    IERC1271::isValidSignatureCall { hash, signature }.abi_encode().into()
+}
+
+/// A constructor that calls `factory`, then asks `account`, and returns what it answers. It runs in a call that leaves
+/// nothing behind.
+fn deploy_and_ask(factory: Address, calldata: &[u8], account: Address, question: &[u8]) -> Bytes {
+    const PUSH1: u8 = 0x60;
+    const PUSH4: u8 = 0x63;
+    const PUSH20: u8 = 0x73;
+    const GAS: u8 = 0x5a;
+    // Both come out of a signature, whose length is bounded far below 32 bits.
+    let size = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
+    let (first, both) = (size(calldata.len()), size(calldata.len().saturating_add(question.len())));
+    let code = |own: [u8; 4]| {
+        [
+            // CODECOPY: what follows this code, to the beginning of memory.
+            &[PUSH4][..],
+            &both,
+            &[PUSH4],
+            &own,
+            &[PUSH1, 0, 0x39],
+            // CALL the factory with the first part, whatever it answers.
+            &[PUSH1, 0, PUSH1, 0, PUSH4],
+            &first,
+            &[PUSH1, 0, PUSH1, 0, PUSH20],
+            factory.as_slice(),
+            &[GAS, 0xf1, 0x50],
+            // STATICCALL the account with the second part. Its answer goes where nothing was written before, or a failed
+            // call would be answered by the caller's own bytes.
+            &[PUSH1, 32, PUSH4],
+            &both,
+            &[PUSH4],
+            &size(question.len()),
+            &[PUSH4],
+            &first,
+            &[PUSH20],
+            account.as_slice(),
+            &[GAS, 0xfa],
+            // RETURN as many bytes as the account returned, none if it failed.
+            &[0x3d, 0x02, PUSH4],
+            &both,
+            &[0xf3],
+        ]
+        .concat()
+    };
+    let own = size(code([0; 4]).len());
+    [code(own).as_slice(), calldata, question].concat().into()
 }
 
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> AclError {

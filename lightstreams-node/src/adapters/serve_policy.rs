@@ -281,7 +281,7 @@ mod tests {
     fn decisions_are_remembered_until_a_new_head_or_the_end_of_a_term() {
         let mut ending = facts();
         ending.rows.insert((content(), READER), Row { ends: NOW + 5, ..Row::default() });
-        let mut case = case(ending.clone());
+        let case = case(ending.clone());
         assert!(case.allows(Some(READER)));
         assert!(case.allows(Some(READER)));
         assert_eq!(case.asked(), 1, "asked once");
@@ -289,8 +289,7 @@ mod tests {
         assert!(!case.allows(Some(READER)), "the term ended, though no block came");
 
         // A new head in which the row is gone.
-        case.now_ms.store(NOW * 1000, Ordering::Relaxed);
-        case.gate.view = Arc::new(MadeUp::new(vec![ending.clone()], 0));
+        let mut case = self::case(ending.clone());
         assert!(case.allows(Some(READER)));
         let mut revoked = ending.clone();
         revoked.rows.clear();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use alloy_consensus::TxEip1559;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy_sol_types::SolValue as _;
 use lightstreams_acl::{
     Call, ContentId, ContentRegistry, ContractBackend, LogFilter, Market, Permission, Term, abi,
 };
@@ -33,6 +34,11 @@ const WALLET: Address = Address::repeat_byte(0x57);
 /// Pushes the 16 bytes of its code, and returns them.
 const WALLET_INIT: [u8; 25] =
     *b"\x6f\x63\x16\x26\xba\x7e\x60\xe0\x1b\x60\x00\x52\x60\x20\x60\x00\xf3\x60\x00\x52\x60\x10\x60\x10\xf3";
+
+/// A contract that deploys what it is given, by CREATE2 with salt 0.
+const FACTORY: Address = Address::repeat_byte(0xfa);
+const FACTORY_INIT: [u8; 25] =
+    *b"\x6f\x36\x60\x00\x60\x00\x37\x60\x00\x36\x60\x00\x60\x00\xf5\x50\x00\x60\x00\x52\x60\x10\x60\x10\xf3";
 
 // Who is who among the funded accounts.
 const PUBLISHER: usize = 0;
@@ -109,6 +115,7 @@ impl World {
         };
         let mut genesis = network.genesis().unwrap();
         genesis.predeploy(WALLET, Bytes::from_static(&WALLET_INIT), Address::ZERO).unwrap();
+        genesis.predeploy(FACTORY, Bytes::from_static(&FACTORY_INIT), Address::ZERO).unwrap();
         let rules = Arc::new(Clique::for_genesis(&genesis));
         let chain = Arc::new(Chain::open(genesis, Arc::new(MemoryKv::default()), rules.clone()).unwrap());
         let view = NodeView::new(chain.clone()).unwrap();
@@ -371,6 +378,31 @@ fn a_smart_account_signs_by_its_contract() {
     let mut request = world.request(account(BUYER), &manifest, &one_time);
     request.sig = b"whatever the wallet likes".to_vec();
     assert_eq!(world.answer(request), Err(RefusalCode::BadSignature));
+}
+
+#[test]
+fn a_smart_account_signs_before_it_is_deployed() {
+    let mut world = World::new();
+    let wallet = FACTORY.create2_from_code(B256::ZERO, WALLET_INIT);
+    let grant =
+        ContentRegistry::at(REGISTRY).grant(world.content(), wallet, Permission::Read, Term::default());
+    world.send(PUBLISHER, &grant);
+    world.settle();
+    let (manifest, one_time) = (world.manifest.clone(), X25519Identity::generate(&mut world.rng));
+    let mut ask = |factory: Address, init: &[u8], reader: Address| {
+        let mut request = world.request(reader, &manifest, &one_time);
+        let wrapped = (factory, Bytes::copy_from_slice(init), Bytes::from_static(b"sig")).abi_encode_params();
+        request.sig = [&wrapped[..], &b"\x64\x92".repeat(16)].concat();
+        world.answer(request).map(drop)
+    };
+    // Whoever asks names the factory, so its own answer must count for nothing.
+    assert_eq!(ask(WALLET, &WALLET_INIT, wallet), Err(RefusalCode::BadSignature));
+    assert_eq!(ask(FACTORY, b"\x00", wallet), Err(RefusalCode::BadSignature));
+    assert_eq!(ask(FACTORY, &WALLET_INIT, account(BUYER)), Err(RefusalCode::BadSignature));
+    let magic = [&[0x16, 0x26, 0xba, 0x7e][..], &[0; 60]].concat();
+    assert_eq!(ask(FACTORY, &magic, account(BUYER)), Err(RefusalCode::BadSignature));
+    assert_eq!(ask(FACTORY, &WALLET_INIT, wallet), Ok(()));
+    assert_eq!(ask(FACTORY, &[], WALLET), Err(RefusalCode::NotGranted), "one that is deployed already");
 }
 
 #[test]
