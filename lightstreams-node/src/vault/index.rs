@@ -300,7 +300,7 @@ impl Blocks {
         let last = match self.gated.get_mut(&digest) {
             Some(Owners::One(owner)) => *owner == claim,
             Some(Owners::Many(owners)) => {
-                owners.remove(&claim);
+                *owners = owners.iter().copied().filter(|owner| *owner != claim).collect();
                 owners.is_empty()
             }
             None => false,
