@@ -17,7 +17,7 @@ pub(crate) mod pipe;
 mod publish;
 mod report;
 pub(crate) mod session;
-pub(crate) mod units;
+pub mod units;
 pub(crate) mod wallet;
 
 use std::process::ExitCode;

@@ -14,19 +14,19 @@ use crate::error::{NodeError, Result};
 ///
 /// Results go to standard output. Questions and progress go to standard error, so that `--output -` and pipes stay clean.
 #[derive(Clone, Copy, Debug)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
     yes: bool,
 }
 
 impl Output {
     /// Text, or one JSON object with `json`; with `yes` nothing is asked.
-    pub fn new(json: bool, yes: bool) -> Self {
+    pub(crate) fn new(json: bool, yes: bool) -> Self {
         Self { json, yes }
     }
 
     /// A line about the work, for people only.
-    pub fn note(&self, line: impl AsRef<str>) {
+    pub(crate) fn note(&self, line: impl AsRef<str>) {
         if !self.json {
             // A closed standard error is no reason to stop the work.
             let _ = writeln!(std::io::stderr(), "{}", line.as_ref());
@@ -34,7 +34,7 @@ impl Output {
     }
 
     /// The result: `lines` for people, `value` for machines.
-    pub fn result(&self, lines: &[String], value: &Value) -> Result<()> {
+    pub(crate) fn result(&self, lines: &[String], value: &Value) -> Result<()> {
         let mut out = std::io::stdout().lock();
         let written = if self.json {
             writeln!(out, "{value}")
@@ -47,7 +47,7 @@ impl Output {
     }
 
     /// Asks before something is sent; `Ok` means go on.
-    pub fn confirm(&self, question: &str) -> Result<()> {
+    pub(crate) fn confirm(&self, question: &str) -> Result<()> {
         if self.yes {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl Output {
     }
 
     /// A progress bar over `total` bytes; silent for machines and where standard error is no terminal.
-    pub fn bytes(&self, doing: &'static str, total: u64) -> ProgressBar {
+    pub(crate) fn bytes(&self, doing: &'static str, total: u64) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(Some(total), self.target());
         let template = "{prefix:>12} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -82,7 +82,7 @@ impl Output {
     }
 
     /// A line that shows that something is waited for.
-    pub fn wait(&self, what: impl Into<String>) -> ProgressBar {
+    pub(crate) fn wait(&self, what: impl Into<String>) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(None, self.target());
         bar.set_message(what.into());
         bar.enable_steady_tick(Duration::from_millis(120));

@@ -34,7 +34,6 @@ pub(crate) struct Session {
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Status {
     pub(crate) chain_id: u64,
-    pub(crate) head: BlockName,
     #[serde(rename = "final")]
     pub(crate) finalized: BlockName,
     pub(crate) peer_id: String,
