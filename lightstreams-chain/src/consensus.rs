@@ -8,6 +8,37 @@
 //!                 Persisted ──> step ──> Import                  signed; the chain checks and commits it
 //!                  Imported ──> step ──> Broadcast               only what stands on our own disk leaves
 //! ```
+//!
+//! A driver carries each output out and feeds the result back:
+//!
+//! ```no_run
+//! use lightstreams_chain::{BuildAttributes, Chain, HeaderRules, Signer};
+//! use lightstreams_chain::consensus::{ConsensusMachine, Input, Output};
+//!
+//! fn drive(chain: &Chain, machine: &mut dyn ConsensusMachine, signer: &dyn Signer, now_ms: u64, input: Input) {
+//!     for output in machine.step(input, signer) {
+//!         let result = match output {
+//!             Output::Build { parent, author, now_ms } => {
+//!                 let now = now_ms / 1_000;
+//!                 let block = chain.build(&BuildAttributes { parent, author, now, with_transactions: true });
+//!                 Input::Built { now_ms, block: block.ok().map(Box::new) }
+//!             }
+//!             Output::Persist { record } => {
+//!                 // Write `record` to a file of its own, and sync it, before going on.
+//!                 Input::Persisted { now_ms }
+//!             }
+//!             Output::Import(block) => {
+//!                 let hash = chain.engine().block_hash(&block.header);
+//!                 let accepted = chain.import(*block, now_ms / 1_000).is_ok();
+//!                 Input::Imported { now_ms, hash, accepted }
+//!             }
+//!             // Timers, announcements and alarms are the business of the node.
+//!             _ => continue,
+//!         };
+//!         drive(chain, machine, signer, now_ms, result);
+//!     }
+//! }
+//! ```
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -189,10 +189,11 @@ fn the_chains_of_go_ethereum_give_its_authors_turns_and_snapshots() {
             let at = headers.get(&expected["hash"].as_str().unwrap().parse().unwrap());
             let snapshot = rules.snapshot(&at, &headers).unwrap();
             assert_eq!(serde_json::to_value(&*snapshot).unwrap(), *expected, "{name} {}", at.number());
-            // A node that has just started knows nothing but headers and comes to the same.
-            assert_eq!(*chain.rules().snapshot(&at, &headers).unwrap(), *snapshot);
             snapshots += 1;
         }
+        // A node that has just started knows nothing but headers and comes to the same.
+        let fresh = chain.rules().snapshot(&parent, &headers).unwrap();
+        assert_eq!(*fresh, *rules.snapshot(&parent, &headers).unwrap(), "{name}");
     }
     println!("clique-geth chains: {blocks} blocks, {authors} authors, {snapshots} snapshots");
     assert!(blocks > 0 && authors > 0 && snapshots > 0);
