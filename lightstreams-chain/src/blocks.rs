@@ -133,12 +133,18 @@ pub(crate) fn unstage_canonical(staged: &Staged<'_>, info: &HeadInfo, block: &Bl
     }
 }
 
-/// Forgets the history that only states before block `number - keep` need.
+/// Forgets what only states and branches below block `number - keep` need: history, and side blocks at that height.
 pub(crate) fn prune(staged: &Staged<'_>, number: u64, keep: u64) -> Result<(), KvError> {
-    match number.checked_sub(keep) {
-        Some(old) if old > 0 => forget(staged, old),
-        _ => Ok(()),
+    let Some(old) = number.checked_sub(keep).filter(|old| *old > 0) else { return Ok(()) };
+    forget(staged, old)?;
+    let canonical = Blocks(staged).canonical_hash(old)?;
+    for (key, _) in staged.with_prefix(Table::Headers, &tables::number(old))? {
+        let block = tables::decode_ref(Table::Headers, &key)?;
+        if Some(block.hash) != canonical {
+            unstage_known(staged, block);
+        }
     }
+    Ok(())
 }
 
 fn log_keys(receipts: &[Receipt], number: u64) -> impl Iterator<Item = Vec<u8>> {

@@ -1,6 +1,84 @@
 //! An embeddable Ethereum-compatible proof-of-authority chain.
+//!
+//! ```text
+//!  raw transaction --submit--> pool --build--> block --seal (authority)--+
+//!                                                                       v
+//!  block of a peer --------------------------------------------------> import --one batch--> Kv
+//!                                                                       |  HeaderRules: is it right, who sealed it
+//!                                                                       |  revm: what does it do to the state
+//!                                                                       +- ForkChoice: is it the head, what is final
+//!  call, logs, receipts, state at a block <--- Chain --- observers <--- head
+//! ```
+//!
+//! One account, one authority, one block:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use lightstreams_chain::alloy_consensus::TxEip1559;
+//! use lightstreams_chain::alloy_primitives::{Address, TxKind, U256};
+//! use lightstreams_chain::{
+//!     BlockId, BuildAttributes, Chain, Clique, DEV_ACCOUNTS, EngineKind, EngineSwitch, FeePolicy, Genesis, HeaderRules,
+//!     MemoryKv, NetworkConfig, Signer, Slot,
+//! };
+//!
+//! let authority = DEV_ACCOUNTS[0].signer()?;
+//! let network = NetworkConfig {
+//!     engines: vec![EngineSwitch { at: 0, engine: EngineKind::Clique }],
+//!     block_period_ms: 1_000,
+//!     empty_block_ms: Some(10_000),
+//!     fee_policy: FeePolicy::Zero,
+//!     fee_recipient: None,
+//!     contracts: Default::default(),
+//! };
+//! // Clique's form of extra data: 32 free bytes, the authorities, room for a seal.
+//! let authorities = [&[0; 32][..], authority.address().as_slice(), &[0; 65]].concat();
+//! let mut genesis = Genesis::for_network(161, network, authorities.into(), 1_700_000_000)?;
+//! genesis.fund(authority.address(), U256::from(1_000));
+//!
+//! let engine = Arc::new(Clique::for_genesis(&genesis));
+//! let chain = Chain::open(genesis, Arc::new(MemoryKv::default()), engine.clone())?;
+//!
+//! let friend = Address::repeat_byte(0xfe);
+//! let transfer = TxEip1559 {
+//!     chain_id: 161,
+//!     gas_limit: 21_000,
+//!     to: TxKind::Call(friend),
+//!     value: U256::from(7),
+//!     ..Default::default()
+//! };
+//! chain.submit(&authority.sign_raw_transaction(transfer)?)?;
+//!
+//! let (parent, now) = (chain.head(), 1_700_000_001);
+//! let author = authority.address();
+//! let mut block =
+//!     chain.build(&BuildAttributes { parent: parent.hash, author, now, with_transactions: true })?;
+//! let slot = Slot::Clique { number: block.header.number, parent: parent.hash };
+//! let seal = authority.sign(&slot, engine.seal_hash(&block.header))?;
+//! Clique::write_seal(&mut block.header, &seal);
+//! chain.import(block, now)?;
+//!
+//! assert_eq!(chain.state(BlockId::Latest)?.balance(friend)?, U256::from(7));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Promises.** A block is believed only when its seal was verified and every transaction in it executed here, and its
+//! header says what came out. Roots, receipts and gas are Ethereum's, to Osaka: chains that go-ethereum made are
+//! imported to the same hashes. What [`Chain::import`] acknowledged survives a power cut, whole: block, state, receipts
+//! and look-ups are one batch of the [`Kv`]. Building and checking are the same code. States of recent blocks
+//! can be read, and a change of head leaves nothing of the other branch behind. Nothing that comes from outside panics,
+//! and every queue is bounded.
+//!
+//! **Not here.** Clocks, threads and sockets, but in the modules behind `rpc` and `p2p`, which are components to compose; blob
+//! transactions, ommers and withdrawals; keys beyond a signer in memory; content, permissions and files.
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `fjall` | `FjallKv`: a database in pure Rust |
+//! | `rocksdb` | `RocksKv`: RocksDB, which needs a C++ compiler and libclang |
+//! | `rpc` | the JSON-RPC methods as a jsonrpsee `RpcModule` |
+//! | `p2p` | following the chain of peers, as a libp2p behaviour |
+//! | `testing` | checks and an engine for tests |
 
-mod cache;
 mod chain;
 mod types;
 
@@ -14,6 +92,7 @@ mod signer;
 mod state;
 
 mod blocks;
+mod cache;
 mod execute;
 mod rules;
 mod tables;

@@ -157,6 +157,11 @@ impl Chain {
             }
         }
         let parent = Ancestry::header(self, &parent_hash)?.ok_or(ImportError::UnknownParent(parent_hash))?;
+        // It could become canonical only with what stands between, and that is settled.
+        let oldest = self.oldest_state();
+        if block.header.number <= oldest {
+            return Err(ImportError::TooDeep { fork: block.header.number.saturating_sub(1), oldest });
+        }
         let candidate = self.check(block, hash, &parent, now).inspect_err(|error| {
             if let ImportError::Invalid { reason, .. } = error
                 && !reason.is_of_body()
@@ -421,8 +426,8 @@ impl Chain {
         }
         *self.tip.write().unwrap_or_else(PoisonError::into_inner) = Tip { head: head.clone(), final_block };
         let change = HeadChange { head, final_block, removed, added };
-        self.lock_pool().on_head(self, returned)?;
         self.heads.queue(change.clone());
+        self.lock_pool().on_head(self, returned)?;
         Ok(change)
     }
 

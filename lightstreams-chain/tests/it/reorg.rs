@@ -236,6 +236,27 @@ fn states_are_kept_as_long_as_the_options_say_and_no_reorg_goes_deeper() {
 }
 
 #[test]
+fn side_blocks_go_when_no_branch_can_start_from_them_any_more() {
+    let options = Options { state_history: 128, ..Options::default() };
+    let kv = Arc::new(MemoryKv::default());
+    let chain =
+        Chain::open_with(genesis(FeePolicy::Market), kv, Arc::new(NoSeal::default()), options).unwrap();
+    let other = open(genesis(FeePolicy::Market));
+    let side = seal_as(&other, OTHER);
+    seal(&chain);
+    seal(&chain);
+    assert!(matches!(chain.import(block(&other, 1), NOW), Ok(Imported::Side(_))));
+    for _ in 0..126 {
+        seal(&chain);
+    }
+    assert!(chain.block(side.hash.into()).unwrap().is_some(), "128 blocks back it could still win");
+    seal(&chain);
+    assert!(chain.block(side.hash.into()).unwrap().is_none());
+    assert!(chain.resolve(side.hash.into()).unwrap().is_none());
+    assert!(matches!(chain.import(block(&other, 1), NOW), Err(ImportError::TooDeep { .. })));
+}
+
+#[test]
 fn a_block_that_is_not_ready_is_told_from_one_that_is_wrong() {
     let (a, b) = (open(genesis(FeePolicy::Market)), open(genesis(FeePolicy::Market)));
     seal(&a);
