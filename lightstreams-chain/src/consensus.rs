@@ -414,6 +414,7 @@ impl Sealer {
         if !same && !matches!(self.work, Work::Importing(..)) {
             // A block that was to follow another head is of no use.
             self.work = Work::Idle;
+            self.retry_ms = 0;
         }
         self.head = Some(head);
         self.snapshot = snapshot;
@@ -427,10 +428,11 @@ impl Sealer {
                 return Vec::new();
             }
         };
+        // On this parent there is nothing more to seal; the new head is told of separately.
+        self.barred = Some(block.header.parent_hash);
         let mut outputs = if accepted {
             vec![Output::Broadcast(block)]
         } else {
-            self.barred = Some(block.header.parent_hash);
             let number = block.header.number;
             let message = format!("our own block {number} ({hash}) was not imported; it is not sealed again");
             vec![Output::Alarm { message, halted: false }]

@@ -438,6 +438,26 @@ fn dev_seals_a_transaction_at_once() {
 }
 
 #[test]
+fn nothing_more_is_built_on_a_parent_that_was_sealed_on() {
+    for pacing in [PACE, Pacing { block_period_ms: 0, empty_block_ms: None }] {
+        let mut node = alone(pacing);
+        node.pending = true;
+        let now_ms = START_MS + 5_000;
+        let mut outputs = node.machine.step(node.head_input(now_ms), &node.signer);
+        let Some(Output::Build { parent, author, now_ms }) = outputs.pop() else { panic!("{outputs:?}") };
+        let block = node.build(parent, author, now_ms).map(Box::new);
+        node.machine.step(Input::Built { now_ms, block }, &node.signer);
+        let mut outputs = node.machine.step(Input::Persisted { now_ms }, &node.signer);
+        let Some(Output::Import(block)) = outputs.pop() else { panic!("{outputs:?}") };
+        // The chain has the block, and says so before it tells of its new head.
+        let hash = block.header.hash_slow();
+        let outputs = node.machine.step(Input::Imported { now_ms, hash, accepted: true }, &node.signer);
+        assert_eq!(outputs, [Output::Broadcast(block)]);
+        assert_eq!(node.machine.step(Input::PoolChanged { now_ms, pending: true }, &node.signer), []);
+    }
+}
+
+#[test]
 fn inputs_out_of_place_do_nothing() {
     let mut node = alone(PACE);
     let mut rng = StdRng::seed_from_u64(1);
