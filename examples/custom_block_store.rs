@@ -4,7 +4,8 @@
 use std::{error::Error, fs, path::PathBuf};
 
 use lightstreams_store::{
-    Block, BlockStore, Cid, EnvelopeChunker, FileBuilder, FileReader, StoreError, StoreOp,
+    Block, BlockError, BlockStore, Cid, EnvelopeChunker, FileBuilder, FileReader, MAX_BLOCK_LEN, StoreError,
+    StoreOp, testing::check_block_store,
 };
 
 /// A directory with one file per block, named by its CID.
@@ -33,16 +34,19 @@ impl BlockStore for FolderStore {
     }
 
     fn put_many(&self, blocks: &[Block]) -> Result<(), StoreError> {
+        if let Some(block) = blocks.iter().find(|block| block.data().len() > MAX_BLOCK_LEN) {
+            let error = BlockError::TooLong { len: block.data().len() };
+            return Err(StoreError::new(StoreOp::Put, error).on(block.cid()));
+        }
         for block in blocks {
-            // A file appears under its name when it is whole and on disk.
-            let part = self.path(block.cid()).with_extension("part");
+            // A file appears under its name when it is whole and on disk, whoever else is writing the same.
+            let part = self.path(block.cid()).with_extension(format!("{:?}", std::thread::current().id()));
             let written = fs::write(&part, block.data()).and_then(|()| fs::File::open(&part)?.sync_all());
             let named = written.and_then(|()| fs::rename(&part, self.path(block.cid())));
             named.map_err(|error| StoreError::new(StoreOp::Put, error).on(block.cid()))?;
         }
-        fs::File::open(&self.0)
-            .and_then(|dir| dir.sync_all())
-            .map_err(|error| StoreError::new(StoreOp::Put, error))
+        let synced = fs::File::open(&self.0).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| StoreError::new(StoreOp::Put, error))
     }
 
     fn remove_many(&self, cids: &[Cid]) -> Result<(), StoreError> {
@@ -74,6 +78,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let dir = std::env::temp_dir().join(format!("lightstreams-folder-store-{}", std::process::id()));
     fs::create_dir_all(&dir)?;
     let store = FolderStore(dir.clone());
+    check_block_store(&store);
+    println!("FolderStore keeps the contract of BlockStore");
+
     let root = FileBuilder::new(EnvelopeChunker::default()).import(
         &mut &vec![7; 1_000_000][..],
         &store,

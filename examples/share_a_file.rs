@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let key = PayloadKey::derive(&header.unwrap(&[&bob])?, &nonce);
     let shape = PayloadShape::new(film.len() as u64, 4)?;
     let sealed = Sealed(PayloadReader::open(&mirror, &payload.cid, shape)?);
-    let mut reader = SeekableReader::new(key, sealed)?;
+    let mut reader = SeekableReader::with_plaintext_len(key, sealed, film.len() as u64);
     reader.seek(SeekFrom::Start(1_500_000))?;
     let mut middle = [0; 100];
     reader.read_exact(&mut middle)?;
