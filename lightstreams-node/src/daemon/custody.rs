@@ -6,7 +6,7 @@
 
 use super::{Node, storage_error};
 use crate::error::Result;
-use crate::vault::{ChainView, Manifest, Origin};
+use crate::vault::{ChainView, Manifest, VersionInfo};
 use lightstreams_acl::{BlockRef, ContentId, ContractBackend, LogFilter};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -81,13 +81,11 @@ fn look(node: &Node, from: u64, to: u64) -> Result<()> {
         if known.is_some_and(|known| known.manifests.contains(&manifest)) {
             continue;
         }
-        if node.store.has(&manifest).map_err(|e| storage_error("cannot read the block store", e))? {
-            if let Err(error) = node.index.add(&place, &manifest, Origin::Custody, &node.store) {
-                tracing::warn!(%content, "a content in our custody cannot be served: {error}");
-            }
-        } else {
+        let version = VersionInfo { version: head.version, epoch: head.headEpoch, revision: head.revision };
+        let indexed = node.releases.take_custody(&place, &manifest, &version);
+        if let Err(error) = indexed {
             tracing::warn!(
-                "{content} is in our custody, but its blocks are not here; `lightstreams fetch` brings them from its publisher"
+                "{content} is in our custody, and cannot be served yet: {error}; `lightstreams fetch` brings its blocks"
             );
         }
     }

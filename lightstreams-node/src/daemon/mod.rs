@@ -25,7 +25,7 @@ use crate::init::{DEV_CHAIN_ID, read_genesis};
 use crate::network::{self, AccountBook, ByProvenAccounts, NetworkHandle, NetworkParts};
 use crate::secrets::{NodeIdentity, Password, PasswordSource, PublicIdentity, derivation_turn};
 use crate::vault::{
-    ChainView, ContentIndex, Custodian, Domain, KeptHeaders, Place, ReleaseEngine, ReleaseLog,
+    ChainView, ContentIndex, Custodian, Domain, KeptHeaders, Manifest, Place, ReleaseEngine, ReleaseLog,
 };
 use alloy_primitives::Address;
 use driver::{DiskGuard, Driver, RecordFile, Wake};
@@ -33,7 +33,7 @@ use lightstreams_chain::consensus::{CliqueMachine, ConsensusMachine, DevMachine,
 use lightstreams_chain::{
     Chain, Clique, DEV_ACCOUNTS, EngineKind, Genesis, GuardedSigner, LocalSigner, OpenError, Signer, rpc,
 };
-use lightstreams_store::{BlockStore, FileDisk, Gate, Session, p2p::BitswapExchange};
+use lightstreams_store::{Block, BlockStore, FileDisk, Gate, Session, p2p::BitswapExchange};
 use release::Releases;
 use std::fmt;
 use std::path::Path;
@@ -47,6 +47,8 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// A keystore file has at most this many bytes, a directory of them at most this many files.
 const KEYSTORE_LEN_MAX: u64 = 16 * 1024;
 const KEYSTORES_MAX: usize = 1024;
+/// The codec of manifests.
+const DAG_CBOR: u64 = 0x71;
 
 /// What the parts of a running node share.
 pub(crate) struct Node {
@@ -294,8 +296,11 @@ impl Opened {
         };
         let admitted: Vec<Address> = config.account.iter().chain(&config.admit).copied().collect();
         let engine = ReleaseEngine::new(custodian, Box::new(move |_, owner| admitted.contains(owner)), log);
-        let releases = Releases::new(engine, view.clone(), store.clone(), secrets.identity.holder_key());
-        Ok(Self { chain, rules, view, store, index: Arc::new(index), kept, releases: Arc::new(releases) })
+        let index = Arc::new(index);
+        let holder = secrets.identity.holder_key();
+        let identity = clone_identity(secrets.identity.age())?;
+        let releases = Releases::new(engine, view.clone(), store.clone(), index.clone(), holder, identity);
+        Ok(Self { chain, rules, view, store, index, kept, releases: Arc::new(releases) })
     }
 }
 
@@ -363,6 +368,7 @@ async fn start(
         fatal: fatal.clone(),
     };
     let (network, exchange) = network::start(parts).await?;
+    releases.fetch_through(exchange.clone());
     let (counts, highest) = (network.clone(), network.clone());
     let options = rpc::Options {
         clique: Some(rules.clone()),
@@ -473,6 +479,12 @@ fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LIGHTSTREAMS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}
+
+/// Whether `block` is a manifest of the content at `place`.
+pub(crate) fn is_manifest(block: &Block, place: &Place) -> bool {
+    block.cid().codec() == DAG_CBOR
+        && Manifest::decode(block.data()).is_ok_and(|manifest| manifest.place == *place)
 }
 
 /// The signers of the public mnemonic's accounts.

@@ -2,22 +2,40 @@
 
 use crate::adapters::{NodeView, now_ms};
 use crate::network::ReleaseService;
-use crate::vault::{Answer, Refusal, RefusalCode, ReleaseEngine, ReleaseRequest};
+use crate::vault::{
+    Answer, Answered, ContentIndex, Fault, Manifest, Origin, Place, Refusal, RefusalCode, ReleaseEngine,
+    ReleaseRequest, VersionInfo,
+};
 use alloy_primitives::B256;
+use cid::Cid;
 use lightstreams_crypto::ed25519::SigningKey;
-use lightstreams_store::BlockStore;
+use lightstreams_crypto::{Header, X25519Identity};
+use lightstreams_store::p2p::BitswapExchange;
+use lightstreams_store::{Block, BlockStore, Exchange, Session};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// A reader that was turned away because many others ask may come back after this many seconds.
 const BUSY_RETRY_S: u64 = 1;
+
+/// How long the peers that are connected may take to give a block of a content in custody.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// Blocks fetched for one request: its manifest, its header.
+const FETCHES_MAX: usize = 2;
+
+/// Why a content in custody cannot be served.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
 
 /// Answers key requests, whoever relays them.
 pub(crate) struct Releases {
     engine: ReleaseEngine,
     view: Arc<NodeView>,
     store: Arc<dyn BlockStore>,
+    index: Arc<ContentIndex>,
     holder: SigningKey,
+    identity: X25519Identity,
+    exchange: OnceLock<BitswapExchange>,
 }
 
 impl Releases {
@@ -25,9 +43,55 @@ impl Releases {
         engine: ReleaseEngine,
         view: Arc<NodeView>,
         store: Arc<dyn BlockStore>,
+        index: Arc<ContentIndex>,
         holder: SigningKey,
+        identity: X25519Identity,
     ) -> Self {
-        Self { engine, view, store, holder }
+        Self { engine, view, store, index, holder, identity, exchange: OnceLock::new() }
+    }
+
+    /// From now on blocks of contents in custody that are not here are asked of the peers.
+    pub(super) fn fetch_through(&self, exchange: BitswapExchange) {
+        let _ = self.exchange.set(exchange);
+    }
+
+    fn judge(&self, request: &[u8]) -> Answered {
+        let rng = &mut crate::adapters::rng();
+        self.engine.answer(request, &*self.view, &self.store, &[], now_ms(), rng)
+    }
+
+    /// The block `cid` of a content in custody: from here, or from whoever is connected, and then kept.
+    ///
+    /// It belongs to no content by that, and is served to nobody, until [`Self::take_custody`] has seen the key.
+    fn block(&self, cid: &Cid) -> Result<Block, Failed> {
+        if let Some(block) = self.store.get(cid)? {
+            return Ok(block);
+        }
+        let Some(exchange) = self.exchange.get() else { return Err("the network is not up yet".into()) };
+        let block = exchange.fetch_one(cid, &Session::new().with_patience(PATIENCE))?;
+        self.store.put(&block)?;
+        Ok(block)
+    }
+
+    /// Counts a version of a content for the block gate, if its header unwraps here to the committed key.
+    ///
+    /// Without that anyone whose contents are admitted could name the blocks of another content in a manifest, and so
+    /// keep that content's readers from them.
+    pub(super) fn take_custody(
+        &self,
+        place: &Place,
+        manifest: &Cid,
+        version: &VersionInfo,
+    ) -> Result<(), Failed> {
+        let read = Manifest::decode(self.block(manifest)?.data())?;
+        read.verify_place(place, version)?;
+        let header = self.block(&read.header)?;
+        let (header, nonce) = Header::parse_block(header.data())?;
+        let file_key = header.unwrap(&[&self.identity])?;
+        if nonce != read.payload_nonce() || !read.commits_to(&file_key) {
+            return Err("its header does not hold the committed key".into());
+        }
+        Ok(self.index.add(place, manifest, Origin::Custody, &self.store)?)
     }
 
     /// The key that signs answers.
@@ -49,8 +113,16 @@ impl fmt::Debug for Releases {
 
 impl ReleaseService for Releases {
     fn answer(&self, request: &[u8]) -> Vec<u8> {
-        let answered =
-            self.engine.answer(request, &*self.view, &self.store, &[], now_ms(), &mut crate::adapters::rng());
+        let mut answered = self.judge(request);
+        // Only a request that passed the checks before asks for blocks: its content is in custody here and admitted.
+        for _ in 0..FETCHES_MAX {
+            let Some(Fault::BlockMissing { cid }) = &answered.fault else { break };
+            if let Err(error) = self.block(cid) {
+                tracing::warn!(%cid, "a block of a content in custody is not here, and no peer gives it: {error}");
+                break;
+            }
+            answered = self.judge(request);
+        }
         if let Some(fault) = &answered.fault {
             let mut why: &dyn std::error::Error = fault;
             let mut line = why.to_string();

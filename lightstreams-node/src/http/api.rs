@@ -24,8 +24,8 @@ use crate::daemon::{Node, storage_error};
 use crate::error::{Exit, NodeError, Result};
 use crate::network::{Held, ReleaseService, peer_of, unix_now};
 use crate::vault::{
-    AuthAnswer, ChainView, CustodianRecord, DELEGATION_MAX, IndexError, Kept, KeptError, Manifest, Origin,
-    Place, REQUEST_MAX, read_log,
+    AuthAnswer, ChainView, CustodianRecord, DELEGATION_MAX, IndexError, Kept, KeptError, Origin, Place,
+    REQUEST_MAX, read_log,
 };
 use alloy_primitives::{Address, B256, Bytes as Hex};
 use axum::body::{Body, to_bytes};
@@ -490,9 +490,4 @@ async fn dial(State(node): Shared, body: Body) -> Answer {
     })?;
     let peer = node.network.connect(address).await?;
     Ok(Json(json!({ "peer_id": peer.to_string() })))
-}
-
-/// The manifest in `block`, if it is one of `place`.
-pub(super) fn manifest_of(block: &Block, place: &Place) -> Option<Manifest> {
-    Manifest::decode(block.data()).ok().filter(|manifest| manifest.place == *place)
 }

@@ -11,9 +11,9 @@
 //! there, so a refusal is an error with a reason; a failure after that breaks the stream off.
 
 use super::Failure;
-use super::api::{index_error, json_body, keep, manifest_of, place_of};
+use super::api::{index_error, json_body, keep, place_of};
 use super::stream::{PieceWriter, piece_writer};
-use crate::daemon::{Node, storage_error};
+use crate::daemon::{Node, is_manifest, storage_error};
 use crate::error::{Exit, NodeError, Result};
 use crate::vault::{Origin, Place};
 use axum::body::Body;
@@ -45,7 +45,6 @@ const NODE_PIECE: u64 = 1 << 16;
 const NODES_MAX: usize = 256;
 /// The root that a CAR names when it has none: the empty raw block.
 const NO_ROOT: &str = "bafkqaaa";
-const DAG_CBOR: u64 = 0x71;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -345,7 +344,7 @@ impl Source {
             begin(begun);
             for block in cids.iter().filter_map(|cid| found.get(cid)) {
                 out.write(block)?;
-                if self.keep && block.cid().codec() == DAG_CBOR && manifest_of(block, &self.place).is_some() {
+                if self.keep && is_manifest(block, &self.place) {
                     self.index(block.cid())?;
                 }
             }
