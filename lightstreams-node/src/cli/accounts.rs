@@ -150,25 +150,6 @@ fn address_of(path: &Path) -> Option<Address> {
     serde_json::from_str::<Named>(&text).ok()?.address.parse().ok()
 }
 
-/// Opens the keystore of `account`.
-pub(crate) fn unlock(dir: &DataDir, account: Address, password: &Password) -> Result<Wallet> {
-    let path = find(dir, account)?.ok_or_else(|| {
-        NodeError::not_found(
-            "unknown_account",
-            format!("{} holds no keystore of {account}", dir.keystore().display()),
-        )
-        .hint("`lightstreams account list` shows what is there; `account import` adds one")
-    })?;
-    let text = read_text_bounded(&path, KEYSTORE_LEN_MAX)?;
-    let wallet = Wallet::from_secret(open(&path, &text, password)?)?;
-    if wallet.address() != account {
-        let message =
-            format!("{} states {account} and holds the key of {}", path.display(), wallet.address());
-        return Err(NodeError::new("bad_keystore", message));
-    }
-    Ok(wallet)
-}
-
 fn open(path: &Path, text: &str, password: &Password) -> Result<Zeroizing<[u8; 32]>> {
     let _turn = derivation_turn();
     let opened = keystore::decrypt(text.as_bytes(), password.expose().as_bytes()).map_err(|error| {

@@ -299,7 +299,7 @@ fn seal(job: &Job, wallet: &Wallet, out: &mut pipe::PipeWriter) -> Result<Sealed
         leaf_chunks: job.leaf_chunks,
         version,
         previous: None,
-        place: job.place.clone(),
+        place: job.place,
         metadata: Vec::new(),
         card: None,
         author: wallet.address(),

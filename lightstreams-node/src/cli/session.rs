@@ -12,6 +12,7 @@ use super::{accounts, args::Common, output::Output, units::coins, wallet::Wallet
 use crate::{
     client::{Endpoint, NodeClient},
     config::Config,
+    daemon::unlock_account,
     datadir::DataDir,
     error::{Exit, NodeError, Result},
     secrets::{NodeIdentity, Password, PasswordSource},
@@ -164,7 +165,13 @@ impl Session {
     /// Unlocks the account that acts.
     pub(crate) fn wallet(&self) -> Result<Wallet> {
         let account = self.account()?;
-        accounts::unlock(&self.dir, account, &self.password(&account.to_string())?)
+        let password = self.password(&account.to_string())?;
+        let wallet = Wallet::from_secret(unlock_account(&self.dir.keystore(), account, &password)?)?;
+        if wallet.address() != account {
+            let message = format!("a keystore states {account} and holds the key of {}", wallet.address());
+            return Err(NodeError::new("bad_keystore", message).hint("import the key again"));
+        }
+        Ok(wallet)
     }
 
     /// Unlocks the age identity of the data directory.

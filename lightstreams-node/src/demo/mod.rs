@@ -263,7 +263,7 @@ impl Story {
         let took = since.elapsed().as_secs_f64();
         let uri = text(&content, "uri")?;
         self.fact(&format!("{} ({}) sha256 {sha256}", path, units::bytes(bytes)));
-        self.fact(&format!("{uri}"));
+        self.fact(&uri);
         for (name, field) in [
             ("manifest M", "manifest"),
             ("header H", "header"),
@@ -337,7 +337,7 @@ impl Story {
         let copy = attack::register_copy(&stranger.data, password, &publisher.account, &published.uri)?;
         let out = self.stage.path("stolen").display().to_string();
         let refusal = stranger.is_refused(&["get", &copy, "-o", &out], 3, "commitment_mismatch")?;
-        self.fact(&format!("{copy}"));
+        self.fact(&copy);
         self.fact(&format!("its owner is refused: {} ({})", refusal.code, refusal.message));
         holds(!Path::new(&out).exists(), "a copycat gets no plaintext")
     }

@@ -404,6 +404,11 @@ enum Dial {
 
 type Answered = (ResponseChannel<Vec<u8>>, Vec<u8>);
 
+/// What a peer answered to the delegations shown, by account.
+type Shown = Vec<(Address, Option<AuthAnswer>)>;
+/// Where the answer to a relayed request for a key goes.
+type Relay = oneshot::Sender<Result<Vec<u8>>>;
+
 struct Task {
     swarm: Swarm<Behaviour>,
     fatal: mpsc::Sender<NodeError>,
@@ -418,8 +423,8 @@ struct Task {
     held: Vec<Held>,
     dials: HashMap<ConnectionId, Dial>,
     shows: HashMap<OutboundRequestId, (PeerId, Address)>,
-    shown_waiters: Vec<(PeerId, oneshot::Sender<Vec<(Address, Option<AuthAnswer>)>>)>,
-    released: HashMap<OutboundRequestId, (PeerId, oneshot::Sender<Result<Vec<u8>>>)>,
+    shown_waiters: Vec<(PeerId, oneshot::Sender<Shown>)>,
+    released: HashMap<OutboundRequestId, (PeerId, Relay)>,
     configured: Vec<Configured>,
 }
 
@@ -527,11 +532,9 @@ impl Task {
                 connection,
                 result: Err(failure),
                 ..
-            })) => {
+            })) if !matches!(failure, ping::Failure::Unsupported) => {
                 // A peer without ping is still there; one that does not answer is not.
-                if !matches!(failure, ping::Failure::Unsupported) {
-                    self.swarm.close_connection(connection);
-                }
+                self.swarm.close_connection(connection);
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 note_listen(&self.listen, self.swarm.local_peer_id(), address);
