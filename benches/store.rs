@@ -5,18 +5,17 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lightstreams_store::{
     Block, BlockStore, Chunker, EnvelopeChunker, FileBuilder, FixedChunker, FjallStore, MemoryStore,
-    StoreOptions,
 };
 
 const LEAF: usize = 4 * 65_552;
 const FILE: usize = 64 << 20;
 
 fn hashing(c: &mut Criterion) {
-    let mut group = c.benchmark_group("store");
+    let mut group = c.benchmark_group("store::hash_chunk");
     for len in [65_552, LEAF, 1 << 20] {
         let chunk = vec![0x5a; len];
         group.throughput(Throughput::Bytes(len as u64));
-        group.bench_function(format!("hash_chunk/len={len}"), |b| {
+        group.bench_function(format!("len={len}"), |b| {
             b.iter_batched(|| chunk.clone(), Block::raw, BatchSize::LargeInput);
         });
     }
@@ -30,12 +29,12 @@ fn dag(c: &mut Criterion) {
         chunker: C,
         file: &[u8],
     ) {
-        group.bench_function(format!("build_dag/chunker={name} len={FILE}"), |b| {
+        group.bench_function(format!("chunker={name} len={FILE}"), |b| {
             b.iter(|| FileBuilder::new(chunker.clone()).build(&mut &file[..], &mut |_| Ok(())).unwrap());
         });
     }
     let file = vec![0x5a; FILE];
-    let mut group = c.benchmark_group("store");
+    let mut group = c.benchmark_group("store::build_dag");
     group.sample_size(10).throughput(Throughput::Bytes(FILE as u64));
     build(&mut group, "envelope4", EnvelopeChunker::default(), &file);
     build(&mut group, "fixed1m", FixedChunker::V1_2025, &file);
@@ -48,26 +47,29 @@ fn backends(c: &mut Criterion) {
         .collect();
     let bytes = (blocks.len() * LEAF) as u64;
     let dir = tempfile::tempdir().unwrap();
-    let fjall = FjallStore::open(dir.path(), StoreOptions::default()).unwrap();
+    let fjall = FjallStore::open(dir.path()).unwrap();
     let memory = MemoryStore::default();
     let stores: [(&str, &dyn BlockStore); 2] = [("memory", &memory), ("fjall", &fjall)];
     let cids: Vec<_> = blocks.iter().map(|block| *block.cid()).collect();
-    let mut group = c.benchmark_group("store");
-    group.sample_size(10).throughput(Throughput::Bytes(bytes));
     for (name, store) in stores {
-        group.bench_function(format!("put_many/backend={name} blocks=64 len={LEAF}"), |b| {
+        let mut group = c.benchmark_group("store::put_many");
+        group.sample_size(10).throughput(Throughput::Bytes(bytes));
+        group.bench_function(format!("backend={name} blocks=64 len={LEAF}"), |b| {
             b.iter_batched(
                 || store.remove_many(&cids).unwrap(),
                 |()| store.put_many(&blocks).unwrap(),
                 BatchSize::PerIteration,
             );
         });
+        group.finish();
         store.put_many(&blocks).unwrap();
-        group.bench_function(format!("get/backend={name} blocks=64 len={LEAF}"), |b| {
+        let mut group = c.benchmark_group("store::get");
+        group.sample_size(10).throughput(Throughput::Bytes(bytes));
+        group.bench_function(format!("backend={name} blocks=64 len={LEAF}"), |b| {
             b.iter(|| cids.iter().map(|cid| store.get(cid).unwrap().unwrap().data().len()).sum::<usize>());
         });
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, hashing, dag, backends);
