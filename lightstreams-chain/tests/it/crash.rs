@@ -15,6 +15,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use crate::dev::{AUTHOR, genesis, seal, transfer};
 
 const FOLDER: &str = "LIGHTSTREAMS_CRASH_TEST_FOLDER";
+/// How many blocks the child seals; without it, until it is killed.
+const BLOCKS: &str = "LIGHTSTREAMS_CRASH_TEST_BLOCKS";
 const ROUNDS: u64 = 12;
 
 fn database(folder: &Path) -> Arc<dyn Kv> {
@@ -39,7 +41,8 @@ fn open(folder: &Path) -> Chain {
 fn child_that_seals_until_it_is_killed() {
     let Some(folder) = std::env::var_os(FOLDER) else { return };
     let chain = open(Path::new(&folder));
-    loop {
+    let blocks = std::env::var(BLOCKS).map_or(u64::MAX, |blocks| blocks.parse().unwrap());
+    while chain.head().number() < blocks {
         let nonce = chain.next_nonce(DEV_ACCOUNTS[0].address).unwrap();
         chain.submit(&transfer(&chain, 0, nonce, AUTHOR, 1)).unwrap();
         let head = seal(&chain);
@@ -96,4 +99,41 @@ fn blocks_acknowledged_before_a_kill_are_there_after_it() {
         }
         acknowledged = head.number();
     }
+}
+
+/// What a power cut would take is what was not synced, so the system calls of the child are read.
+#[test]
+fn every_block_is_synced_before_it_is_acknowledged() {
+    if !Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .output()
+        .is_ok_and(|run| run.status.success())
+    {
+        println!("skipped: strace is not here, or may not trace");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let run = Command::new("strace")
+        .args(["-f", "-e", "trace=fsync,fdatasync,write", "-o"])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "crash::child_that_seals_until_it_is_killed", "--nocapture"])
+        .env(FOLDER, folder.path().join("database"))
+        .env(BLOCKS, "8")
+        .output()
+        .unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let mut synced = false;
+    let mut acknowledged = 0;
+    for line in std::fs::read_to_string(trace).unwrap().lines() {
+        if line.contains("fsync(") || line.contains("fdatasync(") {
+            synced = true;
+        } else if line.contains("write(1, \"sealed ") {
+            assert!(synced, "a block was acknowledged before a sync: {line}");
+            synced = false;
+            acknowledged += 1;
+        }
+    }
+    assert_eq!(acknowledged, 8);
 }
