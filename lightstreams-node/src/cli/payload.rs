@@ -151,7 +151,7 @@ async fn transfer<S: Sink>(
     bar: &ProgressBar,
 ) -> Result<(S, Moved)> {
     let shape = shape(manifest)?;
-    let leaves = shape.leaves(wanted);
+    let leaves = leaves_of(&shape, wanted);
     let leaf_plain = u64::from(shape.k()) * CHUNK as u64;
     let mut moved = Moved::default();
     let mut first = leaves.start;
@@ -180,6 +180,11 @@ async fn transfer<S: Sink>(
         first = next;
     }
     Ok((sink, moved))
+}
+
+/// The leaves that hold the plaintext bytes `wanted`. The one chunk of an empty file is read, too: it is authenticated.
+fn leaves_of(shape: &PayloadShape, wanted: Range<u64>) -> Range<u64> {
+    if shape.plaintext_len() == 0 { 0..shape.leaf_count() } else { shape.leaves(shape.payload_range(wanted)) }
 }
 
 /// Reads one window: inner nodes, then its leaves in order.
@@ -285,4 +290,22 @@ fn wrong_layout(why: impl std::fmt::Display) -> NodeError {
 
 fn output(error: io::Error) -> NodeError {
     NodeError::new("output", "cannot write the output").because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_from_the_leaves_that_hold_it() {
+        let leaf = 4 * CHUNK as u64;
+        for size in [1, leaf, leaf + 1, 4096 * leaf, 4096 * leaf - 1] {
+            let shape = PayloadShape::new(size, 4).unwrap();
+            assert_eq!(leaves_of(&shape, 0..size), 0..shape.leaf_count(), "{size}");
+            for at in [0, size / 2, size - 1] {
+                assert_eq!(leaves_of(&shape, at..at + 1), at / leaf..at / leaf + 1, "byte {at} of {size}");
+            }
+        }
+        assert_eq!(leaves_of(&PayloadShape::new(0, 4).unwrap(), 0..0), 0..1);
+    }
 }
