@@ -47,7 +47,7 @@ use std::sync::Arc;
 /// A JSON body has at most this many bytes.
 const JSON_LEN_MAX: usize = 1 << 20;
 /// Blocks of an upload are stored in batches of about so many bytes.
-const BATCH_BYTES: usize = 8 << 20;
+const BATCH_BYTES: usize = 4 << 20;
 /// And at most so many blocks.
 const BATCH_BLOCKS: usize = 1024;
 /// Endpoints tried for one release.

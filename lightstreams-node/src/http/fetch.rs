@@ -38,7 +38,7 @@ use tokio::sync::oneshot;
 /// Providers dialled for one request.
 const PROVIDERS_MAX: usize = 16;
 /// Bytes of leaves fetched together; three windows are in memory at a time.
-const WINDOW_BYTES: u64 = 8 << 20;
+const WINDOW_BYTES: u64 = 4 << 20;
 /// Leaves whose nodes are listed together.
 const NODE_PIECE: u64 = 1 << 16;
 /// Nodes remembered within one request.
