@@ -112,7 +112,7 @@ pub type Entry = (Vec<u8>, Vec<u8>);
 /// Keeps the chain's tables.
 ///
 /// Keys are ordered as bytes; each has at least one and at most 255. A batch is seen whole or not at all, by readers of this process as after a crash.
-/// Implementations pass [`crate::testing::check_kv`].
+/// Implementations pass `testing::check_kv`.
 pub trait Kv: Send + Sync {
     /// The value under `key`, or `None`.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;

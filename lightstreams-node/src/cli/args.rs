@@ -1,4 +1,9 @@
 //! The command line as clap sees it: every verb, its arguments and their meaning.
+#![allow(
+    rustdoc::invalid_html_tags,
+    rustdoc::broken_intra_doc_links,
+    reason = "clap prints these texts as they are"
+)]
 
 use std::path::PathBuf;
 
