@@ -4,17 +4,17 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     #[cfg(target_env = "gnu")]
-    give_blocks_back();
+    keep_few_arenas();
     lightstreams_node::cli::main()
 }
 
-/// Starts this process anew with glibc told to give freed blocks back to the system.
+/// Starts this process anew with glibc told to keep few arenas.
 ///
-/// By default glibc raises the size from which it maps memory as soon as a large piece is freed; blocks of 256 KiB
-/// then come from its arenas, which many threads fragment to hundreds of megabytes. The size can be fixed only by the
-/// environment, before the process starts; the process id stays the same.
+/// By default each thread may get an arena of its own, and blocks of 256 KiB that many threads free fragment them to
+/// hundreds of megabytes. Two arenas, and a size from which memory is mapped that does not creep, bound that. Both can
+/// be fixed only by the environment, before the process starts; the process id stays the same.
 #[cfg(target_env = "gnu")]
-fn give_blocks_back() {
+fn keep_few_arenas() {
     use std::os::unix::process::CommandExt;
     const SIZE: &str = "MALLOC_MMAP_THRESHOLD_";
     if std::env::var_os(SIZE).is_some() {
@@ -28,5 +28,5 @@ fn give_blocks_back() {
         again.arg0(name);
     }
     // Returns only if the process could not be started anew; then this one goes on as it is.
-    let _ = again.args(arguments).env(SIZE, "65536").env("MALLOC_TRIM_THRESHOLD_", "131072").exec();
+    let _ = again.args(arguments).env(SIZE, "33554432").env("MALLOC_ARENA_MAX", "2").exec();
 }
