@@ -30,6 +30,7 @@ const IDENTITY_LEN_MAX: u64 = 64 * 1024;
 const CREDENTIAL_NAME: &str = "lightstreams-password";
 
 /// A password, wiped from memory when dropped.
+#[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
 impl Password {

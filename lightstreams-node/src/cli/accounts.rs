@@ -51,16 +51,19 @@ fn add(session: &Session, secret: Zeroizing<[u8; 32]>) -> Result<()> {
     make_private_dir(&dir.keystore())?;
     let password = session.password_source().read("password for keystore and identity", true)?;
     let had_identity = dir.identity().exists();
+    let path = dir.keystore().join(format!("{}.json", hex::encode(address)));
     let identity = if had_identity {
         // One password unlocks both: a keystore under another would lock the node out of one of them.
-        NodeIdentity::load(&dir.identity(), &password)?
+        let identity = session.keyring().unlock_identity(&dir.identity(), password.clone())?;
+        write_private_new(&path, seal(wallet.secret(), address, &password)?.as_bytes())?;
+        identity
     } else {
         let identity = NodeIdentity::generate(&mut rand::rng());
         identity.save_new(&dir.identity(), &password, &mut rand::rng())?;
-        identity
+        write_private_new(&path, seal(wallet.secret(), address, &password)?.as_bytes())?;
+        session.keyring().keep_identity(password, identity)
     };
-    let path = dir.keystore().join(format!("{}.json", hex::encode(address)));
-    write_private_new(&path, seal(wallet.secret(), address, &password)?.as_bytes())?;
+    session.keyring().keep_wallet(&wallet);
 
     let public = identity.public()?;
     let mut config = Config::load_or_default(dir)?;

@@ -97,6 +97,8 @@ pub enum Verb {
     Audit(AuditArgs),
     /// How the node is.
     Status,
+    /// Take verbs from standard input, one a line, and unlock each key once for all of them.
+    Shell,
 }
 
 /// `demo`.

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! args -> run -> session (account, node, transactions) -> publish | permit | market | fetch | report
-//!                                                          payload, pipe: blocks to and from the node
+//!           \- shell: many lines, one keyring               payload, pipe: blocks to and from the node
 //! ```
 
 mod accounts;
 pub mod args;
 pub(crate) mod content;
 mod fetch;
+pub(crate) mod keyring;
 mod market;
 mod output;
 pub(crate) mod payload;
@@ -17,10 +18,11 @@ pub(crate) mod pipe;
 mod publish;
 mod report;
 pub(crate) mod session;
+mod shell;
 pub mod units;
 pub(crate) mod wallet;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::Arc};
 
 use clap::Parser;
 use serde_json::json;
@@ -28,6 +30,7 @@ use serde_json::json;
 pub use self::args::Cli;
 use self::{
     args::{DevArgs, InitArgs, StorageArg, Verb},
+    keyring::Keyring,
     session::Session,
 };
 use crate::{
@@ -42,25 +45,31 @@ use crate::{
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.common.json;
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            if json {
-                println!("{}", error.to_json());
-            } else {
-                eprintln!("error: {}", error.message());
-                if let Some(hint) = error.advice() {
-                    eprintln!("  what to do: {hint}");
-                }
-            }
-            ExitCode::from(error.exit_code() as u8)
-        }
+    let failed = match &cli.verb {
+        Verb::Shell => Session::open(cli.common, Arc::default()).and_then(|session| shell::run(&session)),
+        _ => run_with(cli, Arc::default()).map(|()| None),
+    };
+    let failed = failed.unwrap_or_else(|error| {
+        report_error(&error, json);
+        Some(error.exit_code())
+    });
+    failed.map_or(ExitCode::SUCCESS, |exit| ExitCode::from(exit as u8))
+}
+
+fn report_error(error: &NodeError, json: bool) {
+    if json {
+        println!("{}", error.to_json());
+        return;
+    }
+    eprintln!("error: {}", error.message());
+    if let Some(hint) = error.advice() {
+        eprintln!("  what to do: {hint}");
     }
 }
 
-/// Runs one command line.
-pub fn run(cli: Cli) -> Result<()> {
-    let session = Session::open(cli.common)?;
+/// Runs one verb with the keys that were unlocked before.
+fn run_with(cli: Cli, keyring: Arc<Keyring>) -> Result<()> {
+    let session = Session::open(cli.common, keyring)?;
     match &cli.verb {
         Verb::Demo(arguments) => demo::run(arguments),
         Verb::Dev(arguments) => dev(&session, arguments),
@@ -90,7 +99,7 @@ async fn client(session: &Session, verb: &Verb) -> Result<()> {
         Verb::Info(arguments) => report::info(session, arguments).await,
         Verb::Audit(arguments) => report::audit(session, arguments).await,
         Verb::Status => report::status(session).await,
-        Verb::Demo(_) | Verb::Dev(_) | Verb::Init(_) | Verb::Run | Verb::Account(_) => Ok(()),
+        Verb::Demo(_) | Verb::Dev(_) | Verb::Init(_) | Verb::Run | Verb::Shell | Verb::Account(_) => Ok(()),
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the verbs share: the data directory, the node, the account, and the way of a transaction.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use alloy_consensus::TxEip1559;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
@@ -8,7 +11,9 @@ use lightstreams_acl::{ContentUri, Log};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{accounts, args::Common, output::Output, units::coins, wallet::Wallet};
+use super::{
+    accounts, args::Common, keyring::Keyring, output::Output, units::coins, wallet::Wallet,
+};
 use crate::{
     client::{Endpoint, NodeClient},
     config::Config,
@@ -29,6 +34,7 @@ pub(crate) struct Session {
     out: Output,
     dir: DataDir,
     client: NodeClient,
+    keyring: Arc<Keyring>,
 }
 
 /// `GET /v1/status`, as far as verbs look at it.
@@ -102,7 +108,7 @@ struct ReceiptLog {
 }
 
 impl Session {
-    pub(crate) fn open(common: Common) -> Result<Self> {
+    pub(crate) fn open(common: Common, keyring: Arc<Keyring>) -> Result<Self> {
         let dir = DataDir::new(common.data.clone().unwrap_or_else(DataDir::default_root));
         let endpoint = match (&common.node, &common.socket) {
             (Some(url), _) => Endpoint::from_url(url, std::env::var("LIGHTSTREAMS_TOKEN").ok())?,
@@ -110,7 +116,16 @@ impl Session {
             (None, None) => Endpoint::Socket(dir.socket()),
         };
         let out = Output::new(common.json, common.yes);
-        Ok(Self { common, out, dir, client: NodeClient::new(endpoint) })
+        Ok(Self { common, out, dir, client: NodeClient::new(endpoint), keyring })
+    }
+
+    pub(crate) fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// What this process has unlocked.
+    pub(crate) fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring)
     }
 
     pub(crate) fn out(&self) -> &Output {
@@ -165,18 +180,25 @@ impl Session {
     /// Unlocks the account that acts.
     pub(crate) fn wallet(&self) -> Result<Wallet> {
         let account = self.account()?;
+        if let Some(wallet) = self.keyring.wallet(account)? {
+            return Ok(wallet);
+        }
         let password = self.password(&account.to_string())?;
         let wallet = Wallet::from_secret(unlock_account(&self.dir.keystore(), account, &password)?)?;
         if wallet.address() != account {
             let message = format!("a keystore states {account} and holds the key of {}", wallet.address());
             return Err(NodeError::new("bad_keystore", message).hint("import the key again"));
         }
+        self.keyring.keep_wallet(&wallet);
         Ok(wallet)
     }
 
     /// Unlocks the age identity of the data directory.
-    pub(crate) fn identity(&self) -> Result<NodeIdentity> {
-        NodeIdentity::load(&self.dir.identity(), &self.password("identity.age")?)
+    pub(crate) fn identity(&self) -> Result<Arc<NodeIdentity>> {
+        if let Some(identity) = self.keyring.identity() {
+            return Ok(identity);
+        }
+        self.keyring.unlock_identity(&self.dir.identity(), self.password("identity.age")?)
     }
 
     /// Reads a content's URI and holds it against the node's chain.

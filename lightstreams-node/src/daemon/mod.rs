@@ -14,7 +14,7 @@ mod release;
 mod storage;
 
 pub use dev::{DEV_PASSWORD, Dev, dev};
-pub(crate) use storage::storage_error;
+pub(crate) use storage::{ensure_room, storage_error};
 
 use crate::adapters::{NodeView, PermissionGate, now_ms, now_s};
 use crate::config::Config;

@@ -2,7 +2,7 @@
 
 use crate::config::Storage;
 use crate::datadir::{DataDir, claim_database};
-use crate::error::{NodeError, Result};
+use crate::error::{NodeError, Result, io_error};
 use lightstreams_chain::{FjallKv, Kv};
 use lightstreams_store::{BlockStore, FjallStore};
 use std::error::Error;
@@ -13,6 +13,9 @@ use std::sync::Arc;
 const CHAIN_FORMAT: &str = "lightstreams chain";
 const BLOCKS_FORMAT: &str = "lightstreams blocks";
 const FORMAT_VERSION: u32 = 1;
+/// What blocks leave free of the disk that they are on. A database that runs into the end of the disk refuses all
+/// further work, so room stays for what it holds in memory, and for the chain, which mostly is on the same disk.
+const FREE_MIN: u64 = 256 << 20;
 
 /// Opens the chain's database.
 pub(super) fn open_chain_db(dir: &DataDir, storage: Storage) -> Result<Arc<dyn Kv>> {
@@ -43,6 +46,22 @@ pub(super) fn open_blocks(dir: &DataDir, storage: Storage) -> Result<Arc<dyn Blo
         Storage::Rocksdb => return Err(no_rocksdb()),
     };
     opened.map_err(|e| storage_error(&format!("cannot open the block store in {}", path.display()), e))
+}
+
+/// Refuses blocks of `bytes` bytes when the disk under `dir` gets too full for them.
+pub(crate) fn ensure_room(dir: &Path, bytes: u64) -> Result<()> {
+    let disk = rustix::fs::statvfs(dir).map_err(|error| io_error("look at the disk of", dir, error.into()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free >= FREE_MIN.saturating_add(bytes) {
+        return Ok(());
+    }
+    let message = format!(
+        "the disk of {} has {} MiB free, and blocks leave {} MiB for the databases",
+        dir.display(),
+        free >> 20,
+        FREE_MIN >> 20
+    );
+    Err(NodeError::new("disk_full", message).hint("free some space on this disk, then do it again"))
 }
 
 fn claim(path: &Path, what: &str, storage: Storage) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What a stranger tries, with the same library that honest parties use.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{fs::File, io::BufReader, path::Path, sync::Arc};
 
 use alloy_primitives::{Address, B256};
 use lightstreams_acl::{ContentRegistry, ContentUri, content_id};
@@ -54,7 +54,7 @@ pub(super) fn register_copy(data: &Path, password: &Path, custodian: &str, origi
     };
     let custodian: Address =
         custodian.parse().map_err(|_| NodeError::new("demo", format!("{custodian} is no account")))?;
-    let session = Session::open(common)?;
+    let session = Session::open(common, Arc::default())?;
     runtime()?.block_on(copy(&session, custodian, original))
 }
 

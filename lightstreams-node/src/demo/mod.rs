@@ -113,9 +113,8 @@ impl Story {
         std::fs::write(&password, "demo\n").map_err(|error| io_error("write", &password, error))?;
 
         self.step("three parties make their accounts; the publisher founds a proof-of-authority network")?;
-        let [mut publisher, mut reader, mut stranger] = self.players(&password)?;
-        let artist = self.player("artist", &password)?;
-        let friend = publisher_account(&reader)?;
+        let [mut publisher, mut reader, mut stranger, artist] = self.players(&password)?;
+        let friend = text(&reader.does(&["account", "new"])?, "address")?;
         self.found(&mut publisher, &mut reader, &mut stranger, &artist, &friend)?;
 
         self.step("the publisher encrypts the file, stores the blocks and registers it, for sale with a royalty split")?;
@@ -183,16 +182,17 @@ impl Story {
         Ok(path)
     }
 
-    fn player(&self, name: &'static str, password: &Path) -> Result<Player> {
-        Player::new(name, &self.stage.dir, &self.exe, password)
-    }
-
-    fn players(&self, password: &Path) -> Result<[Player; 3]> {
-        Ok([
-            self.player("publisher", password)?,
-            self.player("reader", password)?,
-            self.player("stranger", password)?,
-        ])
+    /// Makes the players, side by side: each derives two keys from its password.
+    fn players(&self, password: &Path) -> Result<[Player; 4]> {
+        std::thread::scope(|scope| {
+            ["publisher", "reader", "stranger", "artist"]
+                .map(|name| scope.spawn(move || Player::new(name, &self.stage.dir, &self.exe, password)))
+                .map(joined)
+        })
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?
+        .try_into()
+        .map_err(|_| NodeError::new("demo", "a player is missing"))
     }
 
     /// Starts the three nodes: one founds the network, two join it.
@@ -225,12 +225,13 @@ impl Story {
         let status = publisher.starts()?;
         let address = text(&status, "listen/0")?;
         let genesis = publisher.data.join("chain").join("genesis.json").display().to_string();
-        for player in [&mut *reader, &mut *stranger] {
-            let mut join = vec!["init", "--genesis", &genesis, "--peer", &address];
-            join.extend(common);
-            player.does(&join)?;
-            player.starts()?;
-        }
+        let mut join = vec!["init", "--genesis", &genesis, "--peer", &address];
+        join.extend(common);
+        std::thread::scope(|scope| {
+            let joins = |player: &mut Player| player.does(&join).and_then(|_| player.starts());
+            let joining = [&mut *reader, &mut *stranger].map(|player| scope.spawn(move || joins(player)));
+            joining.map(joined).into_iter().try_for_each(|started| started.map(drop))
+        })?;
         let first = self.head(publisher)?;
         for player in [&*reader, &*stranger] {
             player.waits("follow the chain", |status| {
@@ -533,9 +534,9 @@ impl Story {
     }
 }
 
-/// Makes one more account in a player's directory.
-fn publisher_account(player: &Player) -> Result<String> {
-    text(&player.does(&["account", "new"])?, "address")
+/// What a thread of the demo gave.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().unwrap_or_else(|_| Err(NodeError::new("demo", "a thread of the demo ended in the middle")))
 }
 
 /// Length and sha-256 of a file.

@@ -1,9 +1,11 @@
-//! The players of the demo: node processes on loopback, driven by the public verbs.
+//! The players of the demo: node processes on loopback, driven by the public verbs in a shell each.
 
 use std::{
     fs::File,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,8 +18,18 @@ use crate::{
 
 /// How long a node may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two looks at what is waited for.
+const POLL: Duration = Duration::from_millis(20);
 
-/// A data directory with the accounts in it, and the process that runs on it.
+/// `lightstreams shell`, which unlocks the player's keys once.
+#[derive(Debug)]
+struct Shell {
+    process: Child,
+    lines: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+/// A data directory with the accounts in it, the shell of its owner, and the process that runs on it.
 #[derive(Debug)]
 pub(super) struct Player {
     pub(super) name: &'static str,
@@ -28,6 +40,7 @@ pub(super) struct Player {
     pub(super) recipient: String,
     exe: PathBuf,
     password: PathBuf,
+    shell: Mutex<Shell>,
     node: Option<Child>,
     /// The most memory that any of its processes held, in KiB.
     peak_kib: u64,
@@ -36,21 +49,63 @@ pub(super) struct Player {
 /// What a verb ended with, if it was refused.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    pub(super) exit: i32,
+    pub(super) exit: u64,
     pub(super) code: String,
     pub(super) message: String,
+}
+
+impl Shell {
+    fn start(exe: &Path, data: &Path, password: &Path) -> Result<Self> {
+        let mut process = Command::new(exe)
+            .arg("--data")
+            .arg(data)
+            .arg("--password-file")
+            .arg(password)
+            .args(["--json", "--yes", "shell"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| io_error("start", exe, error))?;
+        match (process.stdin.take(), process.stdout.take()) {
+            (Some(lines), Some(answers)) => Ok(Self { process, lines, answers: BufReader::new(answers) }),
+            _ => Err(NodeError::new("demo_shell", "a shell has no pipes")),
+        }
+    }
+
+    /// Runs one verb; gives the one line it answers.
+    fn ask(&mut self, words: &[&str]) -> Result<Value> {
+        let broken = |error| NodeError::new("demo_shell", "a shell went away").because(error);
+        let line = shlex::try_join(words.iter().copied())
+            .map_err(|error| NodeError::new("demo_shell", "a word cannot be quoted").because(error))?;
+        writeln!(self.lines, "{line}").and_then(|()| self.lines.flush()).map_err(broken)?;
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).map_err(broken)?;
+        serde_json::from_str(&answer)
+            .map_err(|error| NodeError::new("demo_shell", format!("{line}: no answer")).because(error))
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // A shell that ended by itself is what is wanted here.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 impl Player {
     /// Makes the data directory and one account in it.
     pub(super) fn new(name: &'static str, stage: &Path, exe: &Path, password: &Path) -> Result<Self> {
+        let data = stage.join(name);
         let mut player = Self {
             name,
-            data: stage.join(name),
             account: String::new(),
             recipient: String::new(),
             exe: exe.to_owned(),
             password: password.to_owned(),
+            shell: Mutex::new(Shell::start(exe, &data, password)?),
+            data,
             node: None,
             peak_kib: 0,
         };
@@ -72,32 +127,19 @@ impl Player {
 
     /// Runs a verb that may be refused.
     pub(super) fn tries(&self, arguments: &[&str]) -> Result<Result<Value, Refusal>> {
-        let output = Command::new(&self.exe)
-            .arg("--data")
-            .arg(&self.data)
-            .arg("--password-file")
-            .arg(&self.password)
-            .args(["--json", "--yes"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| io_error("start", &self.exe, error))?;
-        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
-        if output.status.success() {
+        let answer = self.shell.lock().unwrap_or_else(PoisonError::into_inner).ask(arguments)?;
+        if answer.get("error").is_none() {
             return Ok(Ok(answer));
         }
         let field = |name: &str| {
             answer.pointer(&format!("/error/{name}")).and_then(Value::as_str).unwrap_or_default()
         };
-        let message = match field("message") {
-            "" => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            message => message.to_owned(),
-        };
-        Ok(Err(Refusal { exit: output.status.code().unwrap_or(-1), code: field("code").to_owned(), message }))
+        let exit = number(&answer, "error/exit")?;
+        Ok(Err(Refusal { exit, code: field("code").to_owned(), message: field("message").to_owned() }))
     }
 
     /// Runs a verb that must be refused with `exit` and `code`.
-    pub(super) fn is_refused(&self, arguments: &[&str], exit: i32, code: &str) -> Result<Refusal> {
+    pub(super) fn is_refused(&self, arguments: &[&str], exit: u64, code: &str) -> Result<Refusal> {
         match self.tries(arguments)? {
             Ok(answer) => Err(promise(format!(
                 "{}: {} was to be refused, and answered {answer}",
@@ -154,7 +196,7 @@ impl Player {
             if since.elapsed() > START_TIMEOUT {
                 return Err(NodeError::new("demo_node", format!("the {}'s node does not start", self.name)));
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(POLL);
         }
         let status = self.waits("answer", |status| status.get("peer_id").is_some())?;
         // What the key derivation at the start took is told apart: from here on the peak is the node's own.
@@ -176,7 +218,7 @@ impl Player {
             if since.elapsed() > START_TIMEOUT {
                 return Err(promise(format!("the {}'s node does not {what} within a minute", self.name)));
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(POLL);
         }
     }
 

@@ -20,7 +20,7 @@
 use super::stream::piece_reader;
 use super::{Failure, fetch};
 use crate::adapters::now_ms;
-use crate::daemon::{Node, storage_error};
+use crate::daemon::{Node, ensure_room, storage_error};
 use crate::error::{Exit, NodeError, Result};
 use crate::network::{Held, ReleaseService, peer_of, unix_now};
 use crate::vault::{
@@ -218,6 +218,7 @@ pub(super) fn keep(node: &Node, place: Option<&Place>, blocks: &[Block]) -> Resu
     if blocks.is_empty() {
         return Ok(());
     }
+    ensure_room(&node.dir.blocks(), blocks.iter().map(|block| block.data().len() as u64).sum())?;
     if let Some(place) = place {
         node.index.claim(place, blocks.iter().map(Block::cid)).map_err(index_error)?;
     }

@@ -4,6 +4,8 @@
 mod api;
 mod crash;
 mod follow;
+mod full;
+mod shell;
 mod start;
 mod support;
 mod vault;

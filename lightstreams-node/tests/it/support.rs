@@ -96,19 +96,44 @@ impl Home {
         self
     }
 
-    pub(crate) fn command(&self) -> Command {
-        // Another build of the command can be put under the same tests.
-        let binary = std::env::var_os("LIGHTSTREAMS_TEST_BINARY");
-        let mut command = Command::new(binary.unwrap_or_else(|| env!("CARGO_BIN_EXE_lightstreams").into()));
+    /// A verb on this directory.
+    pub(crate) fn verb(&self, words: &[&str]) -> Command {
+        self.starting(Command::new(binary()), words)
+    }
+
+    fn starting(&self, mut command: Command, words: &[&str]) -> Command {
         command
             .arg("--data")
             .arg(self.dir().root())
-            .arg("run")
+            .args(words)
             .env("LIGHTSTREAMS_PASSWORD_FILE", self.password_file())
             .env("LIGHTSTREAMS_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        self.verb(&["run"])
+    }
+
+    /// Starts the node with `dir` on a disk of `mib` MiB of its own; nothing where this machine does not let us.
+    pub(crate) fn start_on_small_disk(&self, dir: &Path, mib: u32) -> Option<Running> {
+        let mount = format!("mount -t tmpfs -o size={mib}m tmpfs '{}' && exec \"$@\"", dir.display());
+        let unshare = || {
+            let mut command = Command::new("unshare");
+            command.args(["--map-root-user", "--mount", "sh", "-c", &mount, "sh"]);
+            command
+        };
+        let may = unshare().arg("true").stderr(Stdio::null()).status().is_ok_and(|status| status.success());
+        if !may {
+            eprintln!("skipped: this machine lets nobody mount a small disk");
+            return None;
+        }
+        let mut command = unshare();
+        command.arg(binary());
+        let child = self.starting(command, &["run"]).stderr(Stdio::piped()).spawn().unwrap();
+        Some(Running::wait(child, self.dir()))
     }
 
     /// Starts the node and waits until its private API answers.
@@ -123,6 +148,11 @@ impl Home {
         let said = String::from_utf8(output.stderr).unwrap();
         (output.status.code().unwrap_or(-1), said)
     }
+}
+
+/// Another build of the command can be put under the same tests.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("LIGHTSTREAMS_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_lightstreams").into())
 }
 
 fn plan(network: Network) -> Init {
