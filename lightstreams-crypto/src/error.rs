@@ -22,6 +22,15 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// The bytes are not strict ASCII armor; see [`ArmorReader`](crate::ArmorReader) for what is.
+    #[error("malformed armor at line {line}: {reason}")]
+    MalformedArmor {
+        /// The line in which the fault was found, from 1.
+        line: u64,
+        /// What was found there.
+        reason: &'static str,
+    },
+
     /// A stanza is of a kind that an identity knows, but breaks the rules of that kind.
     #[error("broken {kind} stanza: {reason}")]
     BrokenStanza {
@@ -115,15 +124,18 @@ pub enum ParseKeyError {
     #[error("not a canonical Bech32 string with a valid checksum")]
     Encoding,
     /// Sound Bech32, but of another kind of key.
-    #[error("this is not an X25519 key of age (expected prefix {expected:?})")]
+    #[error("this is another kind of key (expected prefix {expected:?})")]
     Kind {
         /// The human readable part that was expected.
         expected: &'static str,
     },
-    /// The key does not have 32 bytes.
+    /// The key does not have the number of bytes of its kind.
     #[error("the key has the wrong length")]
     Length,
     /// A point of low order, with which every secret would be shared by everyone.
     #[error("the key is a point of low order")]
     LowOrder,
+    /// The right number of bytes, which no secret key has for its public key.
+    #[error("the bytes are not a public key")]
+    Invalid,
 }

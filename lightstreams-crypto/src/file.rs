@@ -3,12 +3,14 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use rand_core::CryptoRng;
 
 use crate::{
-    Error, FileKey, Header, Identity, PayloadDecryptor, PayloadEncryptor, PayloadKey, PayloadNonce, Recipient,
+    Error, FileKey, Header, Identity, MaybeArmored, PayloadDecryptor, PayloadEncryptor, PayloadKey,
+    PayloadNonce, Recipient,
 };
 
 /// Writes a whole age file: header, nonce, payload. Any age tool opens it.
 ///
-/// Returns the number of plaintext bytes.
+/// An [`ArmorWriter`](crate::ArmorWriter) as `writer` makes it an armored one. Returns the number of plaintext
+/// bytes.
 pub fn encrypt(
     recipients: &[&dyn Recipient],
     reader: impl Read,
@@ -25,7 +27,7 @@ pub fn encrypt(
     Ok(plaintext.bytes)
 }
 
-/// Opens a whole age file and writes its plaintext.
+/// Opens a whole age file, binary or armored, and writes its plaintext.
 ///
 /// What was written before an error is a verified start of the plaintext. Returns the number of bytes.
 pub fn decrypt(
@@ -38,11 +40,15 @@ pub fn decrypt(
     Ok(len)
 }
 
-/// Reads header and nonce of an age file, and returns the reader of its plaintext.
+/// Reads header and nonce of an age file, binary or armored, and returns the reader of its plaintext.
+///
+/// Whether the file is armored is seen as [`MaybeArmored`] sees it. To insist on one of the two, read the other
+/// through [`ArmorReader`](crate::ArmorReader), or look at [`MaybeArmored::is_armored`] first.
 pub fn decryptor<R: BufRead>(
     identities: &[&dyn Identity],
-    mut reader: R,
-) -> Result<PayloadDecryptor<R>, Error> {
+    reader: R,
+) -> Result<PayloadDecryptor<MaybeArmored<R>>, Error> {
+    let mut reader = MaybeArmored::new(reader);
     let header = Header::read(&mut reader)?;
     let file_key = header.unwrap(identities)?;
     let mut nonce = [0; PayloadNonce::LEN];

@@ -53,6 +53,10 @@ impl Header {
     pub const STANZAS_MAX: usize = 64;
 
     /// Wraps `file_key` to every one of `recipients`, of which there is at least one.
+    ///
+    /// Refused are a passphrase beside another recipient, and recipients with different
+    /// [`labels`](Recipient::labels), that is, post-quantum ones beside classical ones. Who reads accepts such
+    /// a mixture of the latter kind, as the specification has it.
     pub fn wrap(
         file_key: &FileKey,
         recipients: &[&dyn Recipient],
@@ -60,6 +64,10 @@ impl Header {
     ) -> Result<Self, Error> {
         if recipients.is_empty() || recipients.len() > Self::STANZAS_MAX {
             return Err(Error::Unsupported("a header has 1 to 64 recipients"));
+        }
+        // age: a file whose recipients differ in their labels is as weak as the weakest of them.
+        if recipients.windows(2).any(|pair| matches!(pair, [a, b] if a.labels() != b.labels())) {
+            return Err(Error::Unsupported("post-quantum recipients do not share a header with others"));
         }
         let stanzas = recipients.iter().map(|r| r.wrap(file_key, &mut rng)).collect::<Result<Vec<_>, _>>()?;
         if !passphrase_is_alone(&stanzas) {
@@ -96,7 +104,7 @@ impl Header {
             let start = bytes.len();
             let room = (Self::LEN_MAX - PayloadNonce::LEN - start) as u64;
             // Only the last line of a header starts with the characters of its MAC.
-            reader.by_ref().take(room).read_until(b'\n', &mut bytes).map_err(Error::Io)?;
+            reader.by_ref().take(room).read_until(b'\n', &mut bytes)?;
             let line = bytes.get(start..).unwrap_or_default();
             if start == 0 && line != VERSION_LINE {
                 return Err(malformed(0, "the first line is not that of age v1"));

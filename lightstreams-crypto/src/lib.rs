@@ -50,7 +50,8 @@
 //! X25519 stanza   share = X25519(e, 9) of a one-time secret e
 //!                 key   = HKDF(X25519(e, recipient), salt share | recipient, "age-encryption.org/v1/X25519")
 //! scrypt stanza   key   = scrypt(passphrase, "age-encryption.org/v1/scrypt" | salt, N = 2^w, r = 8, p = 1)
-//!                 both: wrapped file key = ChaCha20-Poly1305(key, nonce 0, file key), 32 bytes
+//! mlkem768x25519  HPKE base mode (RFC 9180) of X-Wing, HKDF-SHA-256, ChaCha20-Poly1305; see HybridRecipient
+//!                 the first two: wrapped file key = ChaCha20-Poly1305(key, nonce 0, file key), 32 bytes
 //! commitment      HKDF(file key, salt N, "lightstreams/v1/key-commitment" | context)
 //! item key        HKDF(collection key, salt item | epoch | version | N, "lightstreams/v1/item"), 16 bytes
 //! ```
@@ -59,10 +60,14 @@
 //! empty file, so that `s` bytes make `s + 16 * max(1, ceil(s / 65536))` bytes of payload, and byte `p` of the
 //! plaintext lies in chunk `p / 65536`.
 
+mod armor;
+mod bech32;
 pub mod ed25519;
 mod error;
 mod file;
 mod header;
+#[cfg(feature = "hybrid")]
+mod hybrid;
 mod key;
 pub mod keystore;
 mod metadata;
@@ -77,9 +82,12 @@ mod x25519;
 
 pub use rand_core;
 
+pub use armor::{ArmorReader, ArmorWriter, MaybeArmored};
 pub use error::{Error, ParseKeyError};
 pub use file::{decrypt, decryptor, encrypt, rewrap};
 pub use header::{Header, Stanza};
+#[cfg(feature = "hybrid")]
+pub use hybrid::{HybridIdentity, HybridRecipient};
 pub use key::{CollectionKey, FileKey, PayloadNonce, commitment, item_key, verify_commitment};
 pub use metadata::{METADATA_LEN_MAX, open_metadata, seal_metadata};
 pub use payload::{

@@ -9,6 +9,14 @@ use crate::{Error, FileKey, Stanza};
 pub trait Recipient {
     /// Wraps `file_key` so that only the matching [`Identity`] can take it out again.
     fn wrap(&self, file_key: &FileKey, rng: &mut dyn CryptoRng) -> Result<Stanza, Error>;
+
+    /// What every recipient of one header must say of itself in the same words, in ascending order.
+    ///
+    /// [`Header::wrap`](crate::Header::wrap) refuses recipients whose labels differ, as age does. The one label in
+    /// use is `postquantum`: one classical recipient would open the file to a quantum computer for all.
+    fn labels(&self) -> &[&str] {
+        &[]
+    }
 }
 
 /// The secret counterpart of a [`Recipient`]: unwraps file keys.

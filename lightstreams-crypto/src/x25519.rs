@@ -1,13 +1,12 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use bech32::{Bech32, Hrp, primitives::decode::CheckedHrpstring};
 use rand_core::CryptoRng;
 use x25519_dalek::{PublicKey, SharedSecret, StaticSecret};
 use zeroize::Zeroizing;
 
 use crate::{
-    Error, FileKey, Identity, ParseKeyError, Recipient, Stanza,
+    Error, FileKey, Identity, ParseKeyError, Recipient, Stanza, bech32,
     header::decode_fixed,
     key::derive,
     wrap::{WRAPPED_LEN, unwrap_file_key, wrap_file_key},
@@ -25,11 +24,9 @@ pub struct X25519Recipient([u8; 32]);
 impl X25519Recipient {
     /// Takes the 32 bytes of a public key, and refuses points of low order.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, ParseKeyError> {
-        // Every clamped secret is a multiple of the cofactor, so that any of them finds a point of low order.
-        let probe = StaticSecret::from([1; 32]);
-        match probe.diffie_hellman(&PublicKey::from(bytes)).was_contributory() {
-            true => Ok(Self(bytes)),
-            false => Err(ParseKeyError::LowOrder),
+        match is_low_order(&bytes) {
+            false => Ok(Self(bytes)),
+            true => Err(ParseKeyError::LowOrder),
         }
     }
 
@@ -56,8 +53,7 @@ impl Recipient for X25519Recipient {
 
 impl fmt::Display for X25519Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        bech32::encode_lower_to_fmt::<Bech32, _>(f, Hrp::parse_unchecked(RECIPIENT_PREFIX), &self.0)
-            .map_err(|_| fmt::Error)
+        bech32::encode_lower(f, RECIPIENT_PREFIX, &self.0)
     }
 }
 
@@ -71,12 +67,7 @@ impl FromStr for X25519Recipient {
     type Err = ParseKeyError;
 
     fn from_str(text: &str) -> Result<Self, ParseKeyError> {
-        let recipient = Self::from_bytes(*decode(text, RECIPIENT_PREFIX)?)?;
-        // One spelling: Bech32 in upper case is the same key to others, and not to age.
-        match recipient.to_string() == text {
-            true => Ok(recipient),
-            false => Err(ParseKeyError::Encoding),
-        }
+        Self::from_bytes(*bech32::decode_lower(text, RECIPIENT_PREFIX)?)
     }
 }
 
@@ -111,13 +102,7 @@ impl X25519Identity {
 
     /// The secret in the form that `age` keeps in its identity files.
     pub fn to_secret_string(&self) -> Zeroizing<String> {
-        // Long enough for the whole, so that no part of the secret is left behind by a move.
-        let mut text = Zeroizing::new(String::with_capacity(80));
-        let hrp = Hrp::parse_unchecked(IDENTITY_PREFIX);
-        if bech32::encode_upper_to_fmt::<Bech32, _>(&mut *text, hrp, self.secret.as_bytes()).is_err() {
-            unreachable!("32 bytes fit into a Bech32 string");
-        }
-        text
+        bech32::encode_secret(IDENTITY_PREFIX, self.secret.as_bytes())
     }
 }
 
@@ -152,11 +137,7 @@ impl FromStr for X25519Identity {
     type Err = ParseKeyError;
 
     fn from_str(text: &str) -> Result<Self, ParseKeyError> {
-        let identity = Self::from_bytes(*decode(text, IDENTITY_PREFIX)?);
-        match *identity.to_secret_string() == text {
-            true => Ok(identity),
-            false => Err(ParseKeyError::Encoding),
-        }
+        Ok(Self::from_bytes(*bech32::decode_secret(text, IDENTITY_PREFIX)?))
     }
 }
 
@@ -170,18 +151,9 @@ fn wrapping_key(
     shared.was_contributory().then(|| derive(shared.as_bytes(), &salt, &[INFO]))
 }
 
-fn decode(text: &str, prefix: &'static str) -> Result<Zeroizing<[u8; 32]>, ParseKeyError> {
-    let checked = CheckedHrpstring::new::<Bech32>(text).map_err(|_| ParseKeyError::Encoding)?;
-    if checked.hrp() != Hrp::parse_unchecked(prefix) {
-        return Err(ParseKeyError::Kind { expected: prefix });
-    }
-    let mut key = Zeroizing::new([0; 32]);
-    let mut bytes = checked.byte_iter();
-    for to in key.iter_mut() {
-        *to = bytes.next().ok_or(ParseKeyError::Length)?;
-    }
-    match bytes.next() {
-        None => Ok(key),
-        Some(_) => Err(ParseKeyError::Length),
-    }
+/// Whether every shared secret with this point is zero.
+pub(crate) fn is_low_order(point: &[u8; 32]) -> bool {
+    // Every clamped secret is a multiple of the cofactor, so that any of them finds a point of low order.
+    let probe = StaticSecret::from([1; 32]);
+    !probe.diffie_hellman(&PublicKey::from(*point)).was_contributory()
 }

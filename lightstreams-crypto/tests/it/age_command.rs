@@ -8,7 +8,7 @@ use std::{
 };
 
 use lightstreams_crypto::{
-    Header, ScryptIdentity, ScryptRecipient, X25519Identity, X25519Recipient, encrypt, rewrap,
+    ArmorWriter, Header, ScryptIdentity, ScryptRecipient, X25519Identity, X25519Recipient, encrypt, rewrap,
 };
 
 use crate::{opened, rng, sealed_for, split, text, tool};
@@ -43,6 +43,29 @@ fn we_open_what_age_writes() {
         fs::write(dir.path().join("plain"), &plaintext).unwrap();
         let recipients = [other.recipient().to_string(), identity.recipient().to_string()];
         let file = age(dir.path(), &["-r", &recipients[0], "-r", &recipients[1], "plain"]);
+        assert_eq!(opened(&[&identity], &file).unwrap(), plaintext, "{len} bytes");
+    }
+}
+
+#[test]
+fn armored_files_go_both_ways() {
+    if !tool("age") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let identity = X25519Identity::generate(&mut rng(10));
+    write_identity(dir.path(), &identity);
+    // Headers and payloads whose armor ends in a full line, a short one, and one with padding.
+    for len in (0..50).chain(SIZES) {
+        let plaintext = text(len);
+        let mut armor = ArmorWriter::new(Vec::new());
+        encrypt(&[&identity.recipient()], &plaintext[..], &mut armor, &mut rng(len as u64)).unwrap();
+        fs::write(dir.path().join("file.age"), armor.finish().unwrap()).unwrap();
+        assert_eq!(age(dir.path(), &["-d", "-i", "key", "file.age"]), plaintext, "{len} bytes");
+
+        fs::write(dir.path().join("plain"), &plaintext).unwrap();
+        let file = age(dir.path(), &["-a", "-r", &identity.recipient().to_string(), "plain"]);
+        assert!(file.starts_with(b"-----BEGIN"));
         assert_eq!(opened(&[&identity], &file).unwrap(), plaintext, "{len} bytes");
     }
 }

@@ -8,9 +8,13 @@ use lightstreams_crypto::{Error, Header, Identity, X25519Identity, encrypt};
 use rand::{SeedableRng, rngs::StdRng};
 
 mod age_command;
+#[cfg(feature = "hybrid")]
 mod age_vectors;
+mod armor;
 mod commitment;
 mod header;
+#[cfg(feature = "hybrid")]
+mod hybrid;
 mod keystore;
 mod payload;
 mod recipients;

@@ -8,7 +8,7 @@ use lightstreams_crypto::{
 use crate::{opened, rng, sealed_for};
 
 /// Seven encodings of points of low order, from RFC 7748's group.
-const LOW_ORDER: [&str; 7] = [
+pub(crate) const LOW_ORDER: [&str; 7] = [
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
     "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",

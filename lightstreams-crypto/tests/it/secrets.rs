@@ -27,6 +27,12 @@ fn debug_output_shows_no_secret() {
     let identity = X25519Identity::from_bytes(secret);
     hides(&identity, &secret);
     hides(&identity, identity.to_secret_string().as_bytes());
+    #[cfg(feature = "hybrid")]
+    {
+        let identity = lightstreams_crypto::HybridIdentity::from_bytes(secret);
+        hides(&identity, &secret);
+        hides(&identity, identity.to_secret_string().as_bytes());
+    }
     let key = PayloadKey::derive(&FileKey::from_bytes(short), &PayloadNonce::from_bytes([0; 16]));
     hides(&key, &short);
     hides(&PayloadEncryptor::new(key.clone(), &secret[..]), &secret);

@@ -11,9 +11,7 @@ use lightstreams_acl::{ContentUri, Log};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    accounts, args::Common, keyring::Keyring, output::Output, units::coins, wallet::Wallet,
-};
+use super::{accounts, args::Common, keyring::Keyring, output::Output, units::coins, wallet::Wallet};
 use crate::{
     client::{Endpoint, NodeClient},
     config::Config,

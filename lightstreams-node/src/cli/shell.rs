@@ -83,13 +83,19 @@ fn read(words: Vec<String>, shell: &Common) -> Result<Option<Cli>> {
     for of_shell in ["data", "password_file"] {
         if matches.value_source(of_shell) == Some(ValueSource::CommandLine) {
             let name = of_shell.replace('_', "-");
-            return Err(NodeError::usage("bad_line", format!("--{name} is given to the shell, not to a verb in it")));
+            return Err(NodeError::usage(
+                "bad_line",
+                format!("--{name} is given to the shell, not to a verb in it"),
+            ));
         }
     }
     let mut cli = Cli::from_arg_matches(&matches).map_err(bad)?;
     if let verb @ (Verb::Shell | Verb::Run | Verb::Demo(_) | Verb::Dev(_)) = &cli.verb {
         let what = format!("{verb:?}").split(['(', ' ']).next().unwrap_or_default().to_lowercase();
-        return Err(NodeError::usage("bad_line", format!("{what} does not run in a shell; start it by itself")));
+        return Err(NodeError::usage(
+            "bad_line",
+            format!("{what} does not run in a shell; start it by itself"),
+        ));
     }
     let line = cli.common;
     let names_node = line.node.is_some() || line.socket.is_some();
@@ -134,7 +140,8 @@ mod tests {
         assert!(plain.yes && !plain.json);
 
         let account = "0x00000000000000000000000000000000000000a1";
-        let named = reads(&format!("--socket '/with space' --account {account} --json ls")).unwrap().unwrap().common;
+        let named =
+            reads(&format!("--socket '/with space' --account {account} --json ls")).unwrap().unwrap().common;
         assert_eq!((named.node, named.socket), (None, Some("/with space".into())));
         assert_eq!(named.account, Some(account.parse().unwrap()));
         assert!(named.json);

@@ -50,7 +50,8 @@ pub(super) fn open_blocks(dir: &DataDir, storage: Storage) -> Result<Arc<dyn Blo
 
 /// Refuses blocks of `bytes` bytes when the disk under `dir` gets too full for them.
 pub(crate) fn ensure_room(dir: &Path, bytes: u64) -> Result<()> {
-    let disk = rustix::fs::statvfs(dir).map_err(|error| io_error("look at the disk of", dir, error.into()))?;
+    let disk =
+        rustix::fs::statvfs(dir).map_err(|error| io_error("look at the disk of", dir, error.into()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free >= FREE_MIN.saturating_add(bytes) {
         return Ok(());

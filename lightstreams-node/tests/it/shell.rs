@@ -27,7 +27,8 @@ fn verbs_run_in_order_a_failure_is_answered_and_the_last_one_decides_the_exit_co
     assert_eq!(first["recipient"], second["recipient"], "one identity for both accounts");
     let mut made = [first["address"].as_str().unwrap(), second["address"].as_str().unwrap()];
     made.sort_by_key(|address| address.to_lowercase());
-    let listed: Vec<_> = list["accounts"].as_array().unwrap().iter().map(|row| row["address"].as_str().unwrap()).collect();
+    let listed: Vec<_> =
+        list["accounts"].as_array().unwrap().iter().map(|row| row["address"].as_str().unwrap()).collect();
     assert_eq!(listed, made);
 
     let (code, answers) = shell(&home, "account list\nstatus");
