@@ -60,6 +60,7 @@
 //! empty file, so that `s` bytes make `s + 16 * max(1, ceil(s / 65536))` bytes of payload, and byte `p` of the
 //! plaintext lies in chunk `p / 65536`.
 
+mod aead;
 mod armor;
 mod bech32;
 pub mod ed25519;
@@ -71,8 +72,11 @@ mod hybrid;
 mod key;
 pub mod keystore;
 mod metadata;
+#[cfg(feature = "parallel")]
+mod parallel;
 mod payload;
 mod recipient;
+mod run;
 mod scrypt;
 mod seek;
 #[cfg(feature = "testing")]
@@ -90,6 +94,8 @@ pub use header::{Header, Stanza};
 pub use hybrid::{HybridIdentity, HybridRecipient};
 pub use key::{CollectionKey, FileKey, PayloadNonce, commitment, item_key, verify_commitment};
 pub use metadata::{METADATA_LEN_MAX, open_metadata, seal_metadata};
+#[cfg(feature = "parallel")]
+pub use parallel::{ParallelDecryptor, ParallelEncryptor};
 pub use payload::{
     CHUNK, PayloadDecryptor, PayloadEncryptor, PayloadKey, TAG, chunk_count, payload_len, plaintext_len,
 };

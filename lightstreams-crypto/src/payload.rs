@@ -1,18 +1,21 @@
 use std::{
     fmt,
     io::{self, BufRead, Read},
+    sync::Arc,
 };
 
-use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Tag};
-use zeroize::Zeroizing;
-
-use crate::{Error, FileKey, PayloadNonce};
+use crate::{
+    Error, FileKey, PayloadNonce,
+    aead::{self, Key},
+    run::{Direction, Open, Run, Seal, State},
+};
 
 /// Plaintext bytes in every chunk but the last.
 pub const CHUNK: usize = 65_536;
 /// Bytes that each chunk grows by: a Poly1305 tag.
-pub const TAG: usize = 16;
-const SEALED: usize = CHUNK + TAG;
+pub const TAG: usize = aead::TAG;
+/// Bytes of every sealed chunk but the last.
+pub(crate) const SEALED: usize = CHUNK + TAG;
 
 /// Length of the payload (without nonce) of `plaintext_len` bytes.
 ///
@@ -42,15 +45,15 @@ pub const fn chunk_count(plaintext_len: u64) -> u64 {
 /// The key of one payload, and the operations on its single chunks.
 ///
 /// Chunk `index` is encrypted under the nonce `index` (11 bytes) ‖ `last` (1 byte), so that chunks cannot be
-/// left out, added or reordered unnoticed. Whoever seals uses each index once. Wiped on drop.
+/// left out, added or reordered unnoticed. Whoever seals uses each index once. Clones share one copy of the
+/// key, which is wiped when the last of them drops.
 #[derive(Clone)]
-pub struct PayloadKey(ChaCha20Poly1305);
+pub struct PayloadKey(Arc<Key>);
 
 impl PayloadKey {
     /// Derives the key; fresh nonces make fresh keys.
     pub fn derive(file_key: &FileKey, nonce: &PayloadNonce) -> Self {
-        let key = file_key.derive(nonce.as_bytes(), &[b"payload"]);
-        Self(ChaCha20Poly1305::new((&*key).into()))
+        Self(Arc::new(Key::new(&file_key.derive(nonce.as_bytes(), &[b"payload"]))))
     }
 
     /// Encrypts a chunk in place and returns the tag that is written behind it.
@@ -59,14 +62,13 @@ impl PayloadKey {
             return Err(Error::Unsupported("a payload chunk has at most 65536 bytes"));
         }
         self.0
-            .encrypt_inout_detached(&chunk_nonce(index, last).into(), b"", plaintext.into())
-            .map(Into::into)
-            .map_err(|_| Error::Unsupported("the cipher refused a payload chunk"))
+            .seal(chunk_nonce(index, last), plaintext)
+            .ok_or(Error::Unsupported("the cipher refused a payload chunk"))
     }
 
     /// Decrypts a chunk with the tag at its end in place, and returns the part that is plaintext.
     ///
-    /// A chunk that does not verify is left as it was.
+    /// A chunk that does not verify is left as it was or, with the feature `ring`, overwritten with zeros.
     pub fn open_chunk<'a>(
         &self,
         index: u64,
@@ -74,15 +76,15 @@ impl PayloadKey {
         sealed: &'a mut [u8],
     ) -> Result<&'a mut [u8], Error> {
         let damaged = Error::DamagedPayload { chunk: index };
-        let Some((body, tag)) = sealed.split_last_chunk_mut::<TAG>() else { return Err(damaged) };
-        if body.len() > CHUNK {
+        if sealed.len() > SEALED {
             return Err(damaged);
         }
-        let nonce = chunk_nonce(index, last).into();
-        match self.0.decrypt_inout_detached(&nonce, b"", (&mut *body).into(), &Tag::from(*tag)) {
-            Ok(()) => Ok(body),
-            Err(_) => Err(damaged),
-        }
+        self.0.open(chunk_nonce(index, last), sealed).ok_or(damaged)
+    }
+
+    /// Decrypts the chunk `buffer[at..]` to the start of `buffer` and leaves its sealed form as it is.
+    pub(crate) fn open_apart(&self, index: u64, last: bool, buffer: &mut [u8], at: usize) -> Option<usize> {
+        self.0.open_apart(chunk_nonce(index, last), buffer, at)
     }
 }
 
@@ -97,90 +99,23 @@ fn chunk_nonce(index: u64, last: bool) -> [u8; 12] {
     [0, 0, 0, a, b, c, d, e, f, g, h, u8::from(last)]
 }
 
+/// Length of sealed chunk `index` of `plaintext_len` bytes, and whether it is the last.
+pub(crate) fn chunk_layout(plaintext_len: u64, index: u64) -> (usize, bool) {
+    let rest = plaintext_len.saturating_sub(index.saturating_mul(CHUNK as u64));
+    let len = usize::try_from(rest).unwrap_or(CHUNK).min(CHUNK);
+    (len + TAG, rest <= CHUNK as u64)
+}
+
 /// Reads plaintext and gives out the payload, without the nonce in front of it.
 ///
 /// Holds one chunk. As a [`BufRead`] it hands out whole encrypted chunks without copying them. After a read
 /// error of the source it goes on where it stood.
-pub struct PayloadEncryptor<R> {
-    reader: R,
-    key: PayloadKey,
-    /// Chunk `index`: first plaintext, one byte more than a chunk to see whether it is the last; then sealed.
-    buffer: Zeroizing<Vec<u8>>,
-    /// How much of `buffer` is plaintext so far.
-    filled: usize,
-    /// The first byte of the chunk after this one.
-    carry: Option<u8>,
-    index: u64,
-    ready: Ready,
-    finished: bool,
-}
+pub struct PayloadEncryptor<R>(pub(crate) Stream<Seal, R>);
 
 impl<R: Read> PayloadEncryptor<R> {
     /// Encrypts what `reader` gives. One key serves for one payload only.
     pub fn new(key: PayloadKey, reader: R) -> Self {
-        Self {
-            reader,
-            key,
-            buffer: Zeroizing::new(vec![0; SEALED]),
-            filled: 0,
-            carry: None,
-            index: 0,
-            ready: Ready::default(),
-            finished: false,
-        }
-    }
-
-    /// Gives the source back; what was read ahead from it is lost.
-    pub fn into_inner(self) -> R {
-        self.reader
-    }
-
-    fn next_chunk(&mut self) -> Result<(), Error> {
-        if let (Some(carry), Some(first)) = (self.carry.take(), self.buffer.first_mut()) {
-            *first = carry;
-            self.filled = 1;
-        }
-        read_up_to(&mut self.reader, &mut self.buffer, CHUNK + 1, &mut self.filled)?;
-        let last = self.filled <= CHUNK;
-        if !last {
-            self.carry = self.buffer.get(CHUNK).copied();
-        }
-        let len = self.filled.min(CHUNK);
-        let (plaintext, rest) = self.buffer.split_at_mut(len);
-        let tag = self.key.seal_chunk(self.index, last, plaintext)?;
-        for (to, from) in rest.iter_mut().zip(tag) {
-            *to = from;
-        }
-        self.filled = 0;
-        self.index += 1;
-        self.finished = last;
-        self.ready = Ready { start: 0, end: len + TAG };
-        Ok(())
-    }
-}
-
-impl<R: Read> BufRead for PayloadEncryptor<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.ready.is_empty() && !self.finished {
-            self.next_chunk()?;
-        }
-        Ok(self.ready.of(&self.buffer))
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.ready.consume(amount);
-    }
-}
-
-impl<R: Read> Read for PayloadEncryptor<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        read_buffered(self, buf)
-    }
-}
-
-impl<R> fmt::Debug for PayloadEncryptor<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PayloadEncryptor").field("chunk", &self.index).finish_non_exhaustive()
+        Self(Stream::new(key, Seal::default(), reader))
     }
 }
 
@@ -189,32 +124,7 @@ impl<R> fmt::Debug for PayloadEncryptor<R> {
 /// Holds one chunk and gives out nothing that did not verify. What it has given out is the start of the
 /// plaintext; that it was all is known when it ends without an error. An error stays: it is reported again
 /// by every later read. As a [`BufRead`] it hands out whole chunks without copying them.
-pub struct PayloadDecryptor<R> {
-    reader: R,
-    key: PayloadKey,
-    buffer: Zeroizing<Vec<u8>>,
-    filled: usize,
-    index: u64,
-    ready: Ready,
-    expected: Option<u64>,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Reading,
-    /// The last chunk was opened, and it is still to be seen that nothing follows it.
-    Ending,
-    Ended,
-    Failed(Fault),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Damaged,
-    Truncated,
-    Trailing,
-}
+pub struct PayloadDecryptor<R>(pub(crate) Stream<Open, R>);
 
 impl<R: Read> PayloadDecryptor<R> {
     /// Decrypts what `reader` gives.
@@ -222,173 +132,88 @@ impl<R: Read> PayloadDecryptor<R> {
     /// A payload that was cut inside of a chunk shows as [`Error::DamagedPayload`], since the chunk could
     /// also be a damaged last one; [`with_plaintext_len`](Self::with_plaintext_len) tells them apart.
     pub fn new(key: PayloadKey, reader: R) -> Self {
-        Self {
-            reader,
-            key,
-            buffer: Zeroizing::new(vec![0; SEALED]),
-            filled: 0,
-            index: 0,
-            ready: Ready::default(),
-            expected: None,
-            state: State::Reading,
-        }
+        Self(Stream::new(key, Open::default(), reader))
     }
 
     /// Accepts only a plaintext of `len` bytes.
     pub fn with_plaintext_len(mut self, len: u64) -> Self {
-        self.expected = Some(len);
+        self.0.direction.expect_len(len);
         self
     }
+}
 
-    /// Gives the source back; what was read ahead from it is lost.
-    pub fn into_inner(self) -> R {
+macro_rules! reader {
+    ($stream:ident) => {
+        impl<R> $stream<R> {
+            /// Gives the source back; what was read ahead from it is lost.
+            pub fn into_inner(self) -> R {
+                self.0.into_inner()
+            }
+        }
+
+        impl<R: Read> BufRead for $stream<R> {
+            fn fill_buf(&mut self) -> io::Result<&[u8]> {
+                self.0.fill_buf()
+            }
+
+            fn consume(&mut self, amount: usize) {
+                self.0.consume(amount);
+            }
+        }
+
+        impl<R: Read> Read for $stream<R> {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                read_buffered(self, buf)
+            }
+        }
+
+        impl<R> fmt::Debug for $stream<R> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($stream)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+#[cfg(feature = "parallel")]
+pub(crate) use reader;
+
+reader!(PayloadEncryptor);
+reader!(PayloadDecryptor);
+
+/// One chunk after the other is read, sealed or opened, and given out.
+pub(crate) struct Stream<D, R> {
+    pub(crate) reader: R,
+    pub(crate) key: PayloadKey,
+    pub(crate) direction: D,
+    pub(crate) run: Run,
+    pub(crate) state: State,
+}
+
+impl<D: Direction, R> Stream<D, R> {
+    fn new(key: PayloadKey, direction: D, reader: R) -> Self {
+        Self { reader, key, run: direction.run(1), direction, state: State::Reading }
+    }
+
+    fn into_inner(self) -> R {
         self.reader
     }
 
-    fn next_chunk(&mut self) -> Result<(), Error> {
-        let outcome = match self.state {
-            State::Ended => return Ok(()),
-            State::Failed(fault) => Err(fault),
-            State::Ending => {
-                read_up_to(&mut self.reader, &mut self.buffer, 1, &mut self.filled)?;
-                if self.filled == 0 { Ok((0, State::Ended)) } else { Err(Fault::Trailing) }
-            }
-            State::Reading => {
-                let (want, last) = self.layout();
-                read_up_to(&mut self.reader, &mut self.buffer, want, &mut self.filled)?;
-                let opened = self.open(want, last);
-                if opened.is_ok() {
-                    self.filled = 0;
-                    self.index += 1;
-                }
-                opened
-            }
-        };
-        let (len, state) = outcome.map_err(|fault| {
-            self.state = State::Failed(fault);
-            match fault {
-                Fault::Damaged => Error::DamagedPayload { chunk: self.index },
-                Fault::Truncated => Error::TruncatedPayload { chunk: self.index },
-                Fault::Trailing => Error::TrailingData { chunk: self.index.saturating_sub(1) },
-            }
-        })?;
-        self.ready = Ready { start: 0, end: len };
-        self.state = state;
-        Ok(())
-    }
-
-    /// The length of the next chunk and, where the length of the whole is known, whether it is the last.
-    fn layout(&self) -> (usize, Option<bool>) {
-        match self.expected {
-            None => (SEALED, None),
-            Some(len) => {
-                let (sealed, last) = chunk_layout(len, self.index);
-                (sealed, Some(last))
-            }
+    fn fill_buf(&mut self) -> io::Result<&[u8]>
+    where
+        R: Read,
+    {
+        // The last chunk of an empty file, and the look behind a full one, give nothing out.
+        while self.run.ready().is_empty() && self.state.goes_on()? {
+            self.direction.fill(&mut self.reader, &mut self.run, self.state)?;
+            D::apply(&self.key, &mut self.run);
+            self.state = self.state.after(&mut self.run);
         }
-    }
-
-    fn open(&mut self, want: usize, last: Option<bool>) -> Result<(usize, State), Fault> {
-        let full = self.filled == want;
-        if self.filled == 0 || (last.is_some() && !full) {
-            return Err(Fault::Truncated);
-        }
-        let sealed = self.buffer.get_mut(..self.filled).ok_or(Fault::Damaged)?;
-        // age: the last chunk is empty only if the whole is.
-        if sealed.len() <= TAG && self.index > 0 {
-            return Err(Fault::Damaged);
-        }
-        // A full chunk may be the last one all the same. One that is not and yet ends the stream is given
-        // out, and the next read finds the payload truncated.
-        if full && last != Some(true) {
-            if let Ok(plaintext) = self.key.open_chunk(self.index, false, sealed) {
-                return Ok((plaintext.len(), State::Reading));
-            }
-            if last == Some(false) {
-                return Err(Fault::Damaged);
-            }
-        }
-        match self.key.open_chunk(self.index, true, sealed) {
-            Ok(plaintext) if full => Ok((plaintext.len(), State::Ending)),
-            Ok(plaintext) => Ok((plaintext.len(), State::Ended)),
-            Err(_) => Err(Fault::Damaged),
-        }
-    }
-}
-
-impl<R: Read> BufRead for PayloadDecryptor<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.ready.is_empty() && self.state != State::Ended {
-            self.next_chunk()?;
-            // The last chunk of an empty file, and the look behind a full one, give nothing out.
-            if self.ready.is_empty() && self.state != State::Ended {
-                self.next_chunk()?;
-            }
-        }
-        Ok(self.ready.of(&self.buffer))
+        Ok(self.run.ready())
     }
 
     fn consume(&mut self, amount: usize) {
-        self.ready.consume(amount);
+        self.run.consume(amount);
     }
-}
-
-impl<R: Read> Read for PayloadDecryptor<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        read_buffered(self, buf)
-    }
-}
-
-impl<R> fmt::Debug for PayloadDecryptor<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PayloadDecryptor").field("chunk", &self.index).finish_non_exhaustive()
-    }
-}
-
-/// Length of sealed chunk `index` of `plaintext_len` bytes, and whether it is the last.
-pub(crate) fn chunk_layout(plaintext_len: u64, index: u64) -> (usize, bool) {
-    let rest = plaintext_len.saturating_sub(index.saturating_mul(CHUNK as u64));
-    let len = usize::try_from(rest).unwrap_or(CHUNK).min(CHUNK);
-    (len + TAG, rest <= CHUNK as u64)
-}
-
-/// The part of a buffer that is not given out yet.
-#[derive(Clone, Copy, Default)]
-struct Ready {
-    start: usize,
-    end: usize,
-}
-
-impl Ready {
-    fn is_empty(self) -> bool {
-        self.start == self.end
-    }
-
-    fn of(self, buffer: &[u8]) -> &[u8] {
-        buffer.get(self.start..self.end).unwrap_or_default()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.start = self.start.saturating_add(amount).min(self.end);
-    }
-}
-
-/// Reads until `buffer` holds `want` bytes or the source ends; `filled` is right after an error too.
-fn read_up_to(
-    reader: &mut impl Read,
-    buffer: &mut [u8],
-    want: usize,
-    filled: &mut usize,
-) -> Result<(), Error> {
-    while let Some(room @ [_, ..]) = buffer.get_mut(*filled..want) {
-        match reader.read(room) {
-            Ok(0) => break,
-            Ok(count) => *filled = filled.saturating_add(count).min(want),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::Io(error)),
-        }
-    }
-    Ok(())
 }
 
 /// `Read` for those that are `BufRead`.
