@@ -515,6 +515,14 @@ mod parallel {
     }
 
     #[cfg(target_os = "linux")]
+    fn eventually<T>(mut outcome: impl FnMut() -> Option<T>) -> Option<T> {
+        (0..3000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            outcome()
+        })
+    }
+
+    #[cfg(target_os = "linux")]
     fn is_payload_thread(path: &std::path::Path) -> bool {
         std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name.trim_end() == "payload")
     }
@@ -543,18 +551,16 @@ mod parallel {
         let source = io::repeat(1).take(100 * CHUNK as u64);
         let mut stream = PayloadEncryptor::new(key(), source).parallel(3.try_into().unwrap());
         stream.fill_buf().unwrap();
-        let mut running = threads();
-        assert!(running.len() >= 3);
+        // A thread names itself when it first runs.
+        let seen = eventually(|| Some(threads()).filter(|running| running.len() >= 3));
+        let mut running = seen.expect("three threads run");
         drop(stream);
         // Some of them may be those of other tests, which end in their time.
-        for _ in 0..3000 {
+        let gone = eventually(|| {
             running.retain(|path| is_payload_thread(path));
-            if running.is_empty() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        panic!("{} threads are left", running.len());
+            running.is_empty().then_some(())
+        });
+        assert!(gone.is_some(), "{} threads are left", running.len());
     }
 
     #[test]
