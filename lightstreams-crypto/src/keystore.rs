@@ -6,8 +6,10 @@
 //! ```
 //!
 //! Written with scrypt N = 2^18, r = 8, p = 1, as geth does: 256 MiB of memory for the better part of a
-//! second. Files with a cheaper derivation, PBKDF2 included, are read and [told](Opened::weakness); files
-//! that ask for more than four times that work, or more than 1 GiB, are refused unread.
+//! second. Nothing weaker is written; files with a cheaper derivation, PBKDF2 included, are read and
+//! [told](Opened::weakness). Files that ask for more than four times that work, or more than 1 GiB of memory,
+//! are refused before any of it is spent. The format is that of
+//! [Web3 Secret Storage](https://ethereum.org/developers/docs/data-structures-and-encoding/web3-secret-storage/).
 
 use std::fmt;
 
@@ -23,12 +25,18 @@ use zeroize::Zeroizing;
 /// Length above which a keystore file is refused unread.
 pub const LEN_MAX: usize = 16 * 1024;
 
-const LOG_N: u8 = 18;
+/// Binary logarithm of the work factor N that [`encrypt`] writes, and the least that anything writes.
+pub const WORK_FACTOR: u8 = 18;
+/// Binary logarithm of the highest work factor that is written; a file with a higher one would not be read.
+pub const WORK_FACTOR_MAX: u8 = 20;
+
 const R: u32 = 8;
 const P: u32 = 1;
-/// Bounds on what a file may make us do: block mixes, bytes of memory / 128, PBKDF2 rounds.
+/// What a file may make us do, in units of 128 bytes: N r p mixed, N r held beside r p held.
 const SCRYPT_WORK_MAX: u64 = 1 << 23;
 const SCRYPT_MEMORY_MAX: u64 = 1 << 23;
+/// r p blocks of 128 bytes come out of PBKDF2 before scrypt starts. Programs write 8 to 128 of them.
+const SCRYPT_LANES_MAX: u64 = 1 << 12;
 const PBKDF2_ROUNDS_MAX: u32 = 1 << 24;
 const SECRET_LEN_MAX: usize = 32;
 const SALT_LEN_MAX: usize = 256;
@@ -56,7 +64,7 @@ pub enum KeystoreError {
 /// Why a keystore file protects its key less than one that this crate writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weakness {
-    /// scrypt with less work than N = 2^18, r = 8, p = 1.
+    /// scrypt with less memory, and so less work for those who guess, than N = 2^18, r = 8.
     Scrypt {
         /// The work parameter N.
         n: u64,
@@ -128,16 +136,34 @@ impl fmt::Debug for Opened {
 }
 
 /// Encrypts a secret key, and returns the text of the file.
+///
+/// `address` is written beside it for those who look for a key, and is not protected.
 pub fn encrypt(
     secret: &[u8; 32],
     address: Option<&[u8; 20]>,
     password: &[u8],
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<String, KeystoreError> {
-    encrypt_with(LOG_N, secret, address, password, rng)
+    encrypt_unchecked(WORK_FACTOR, secret, address, password, rng)
 }
 
-pub(crate) fn encrypt_with(
+/// [`encrypt`] with a work factor of 2^`log_n`, from [`WORK_FACTOR`] to [`WORK_FACTOR_MAX`].
+///
+/// Each step doubles the time and the memory that opening the file takes. Anything weaker is refused.
+pub fn encrypt_with_work_factor(
+    log_n: u8,
+    secret: &[u8; 32],
+    address: Option<&[u8; 20]>,
+    password: &[u8],
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<String, KeystoreError> {
+    match log_n {
+        WORK_FACTOR..=WORK_FACTOR_MAX => encrypt_unchecked(log_n, secret, address, password, rng),
+        _ => Err(field("n", "not from 2^18 to 2^20, as files are written")),
+    }
+}
+
+pub(crate) fn encrypt_unchecked(
     log_n: u8,
     secret: &[u8; 32],
     address: Option<&[u8; 20]>,
@@ -261,17 +287,18 @@ impl ScryptParams {
         if !n.is_power_of_two() || n < 2 {
             return Err(field("n", "not a power of two above 1"));
         }
-        let memory = n.saturating_mul(r.into());
-        let work = memory.saturating_mul(p.into());
         if r == 0 || p == 0 {
             return Err(field("kdfparams", "r and p are at least 1"));
         }
-        if memory > SCRYPT_MEMORY_MAX || work > SCRYPT_WORK_MAX {
+        let (memory, lanes) = (n.saturating_mul(r.into()), u64::from(r).saturating_mul(p.into()));
+        let work = memory.saturating_mul(p.into());
+        if memory > SCRYPT_MEMORY_MAX || lanes > SCRYPT_LANES_MAX || work > SCRYPT_WORK_MAX {
             return Err(field("kdfparams", "asks for more work than is allowed"));
         }
         let log_n = u8::try_from(n.trailing_zeros()).map_err(|_| field("n", "too large"))?;
         let key = scrypt_key(password, &salt, log_n, r, p)?;
-        let weak = work < (u64::from(R * P) << LOG_N);
+        // Many cheap lanes cost those who guess little: their machines are wide and short of memory.
+        let weak = memory < u64::from(R) << WORK_FACTOR;
         Ok((key, weak.then_some(Weakness::Scrypt { n, r, p })))
     }
 }

@@ -52,5 +52,5 @@ pub fn weak_keystore(
     password: &[u8],
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<String, keystore::KeystoreError> {
-    keystore::encrypt_with(4, secret, address, password, rng)
+    keystore::encrypt_unchecked(4, secret, address, password, rng)
 }

@@ -2,8 +2,12 @@
 
 use std::fs;
 
-use lightstreams_crypto::keystore::{KeystoreError, LEN_MAX, Weakness, decrypt, encrypt};
+use lightstreams_crypto::keystore::{
+    KeystoreError, LEN_MAX, WORK_FACTOR, WORK_FACTOR_MAX, Weakness, decrypt, encrypt,
+    encrypt_with_work_factor,
+};
 use serde_json::{Value, json};
+use sha3::{Digest, Keccak256};
 
 use crate::{rng, vectors};
 
@@ -39,7 +43,10 @@ fn check(name: &str, case: &Value) -> usize {
     let secret = hex::decode(case["priv"].as_str().unwrap()).unwrap();
     assert_eq!(found.secret(), secret, "{name}");
     assert_eq!(found.key()[32 - secret.len()..], secret, "{name}");
-    assert!(found.weakness().is_some(), "{name} is weaker than what we write");
+    let crypto = case["json"].get("crypto").or(case["json"].get("Crypto")).unwrap();
+    let (n, r) = (&crypto["kdfparams"]["n"], &crypto["kdfparams"]["r"]);
+    let strong = crypto["kdf"] == "scrypt" && n.as_u64().unwrap() * r.as_u64().unwrap() >= 8 << 18;
+    assert_eq!(found.weakness().is_none(), strong, "{name}: {:?}", found.weakness());
     let wrong = decrypt(case["json"].to_string().as_bytes(), b"wrong");
     assert!(matches!(wrong, Err(KeystoreError::Mac)), "{name}");
     1
@@ -65,6 +72,53 @@ fn what_we_write_is_strong_and_opens_with_its_password_alone() {
         (&[7; 32][..], Some([0xab; 20]), None)
     );
     assert!(matches!(decrypt(json.as_bytes(), b"Password"), Err(KeystoreError::Mac)));
+}
+
+#[test]
+fn nothing_weaker_is_written_and_nothing_that_would_not_be_read() {
+    for log_n in (0..WORK_FACTOR).chain([WORK_FACTOR_MAX + 1, 63, 64, u8::MAX]) {
+        let outcome = encrypt_with_work_factor(log_n, &[7; 32], None, b"password", &mut rng(3));
+        assert!(matches!(outcome, Err(KeystoreError::Field { field: "n", .. })), "2^{log_n}");
+    }
+    let json = encrypt_with_work_factor(WORK_FACTOR + 1, &[7; 32], None, b"password", &mut rng(4)).unwrap();
+    let fields: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(fields["crypto"]["kdfparams"]["n"], 1 << 19);
+    assert_eq!(fields.get("address"), None);
+    let opened = decrypt(json.as_bytes(), b"password").unwrap();
+    assert_eq!((opened.secret(), opened.weakness()), (&[7; 32][..], None));
+}
+
+#[test]
+fn two_files_of_one_key_have_nothing_in_common() {
+    let file = |seed| -> Value {
+        let json = encrypt(&[7; 32], None, b"password", &mut rng(seed)).unwrap();
+        serde_json::from_str(&json).unwrap()
+    };
+    let (a, b) = (file(5), file(6));
+    for pointer in
+        ["/id", "/crypto/ciphertext", "/crypto/mac", "/crypto/cipherparams/iv", "/crypto/kdfparams/salt"]
+    {
+        assert_ne!(a.pointer(pointer), b.pointer(pointer), "{pointer}");
+    }
+}
+
+#[test]
+fn many_cheap_lanes_are_weak_too() {
+    let mut file = weak();
+    file["crypto"]["kdfparams"] = json!({"dklen": 32, "n": 1024, "r": 8, "p": 256, "salt": "00"});
+    // As much work as N = 2^18, in a 256th of the memory. The MAC fails after the derivation.
+    assert!(matches!(decrypt(file.to_string().as_bytes(), b"foo"), Err(KeystoreError::Mac)));
+    let key = {
+        let mut key = [0; 32];
+        let params = scrypt::Params::new(10, 8, 256).unwrap();
+        scrypt::scrypt(b"foo", &[0], &params, &mut key).unwrap();
+        key
+    };
+    let ciphertext = hex::decode(file["crypto"]["ciphertext"].as_str().unwrap()).unwrap();
+    let mac = Keccak256::new().chain_update(&key[16..]).chain_update(&ciphertext).finalize();
+    file["crypto"]["mac"] = json!(hex::encode(mac));
+    let opened = decrypt(file.to_string().as_bytes(), b"foo").unwrap();
+    assert_eq!(opened.weakness(), Some(Weakness::Scrypt { n: 1024, r: 8, p: 256 }));
 }
 
 fn weak() -> Value {
@@ -96,7 +150,7 @@ fn a_weak_file_is_read_with_a_warning() {
 
 #[test]
 fn a_field_that_makes_no_sense_is_named() {
-    let cases: [(&str, Value, &str); 19] = [
+    let cases: [(&str, Value, &str); 21] = [
         ("/version", json!(1), "version"),
         ("/crypto/cipher", json!("aes-128-cbc"), "cipher"),
         ("/crypto/cipherparams/iv", json!("00"), "iv"),
@@ -115,6 +169,9 @@ fn a_field_that_makes_no_sense_is_named() {
         ("/crypto/kdfparams/r", json!(u32::MAX), "kdfparams"),
         ("/crypto/kdfparams/p", json!(0), "kdfparams"),
         ("/crypto/kdfparams/p", json!(u32::MAX), "kdfparams"),
+        // With n = 2 the work is small, and half a gigabyte has to be filled before it.
+        ("/crypto/kdfparams/r", json!(1 << 13), "kdfparams"),
+        ("/crypto/kdfparams/p", json!(1 << 13), "kdfparams"),
         ("/crypto/kdfparams/salt", json!("00".repeat(257)), "salt"),
     ];
     for (pointer, value, expected) in cases {

@@ -15,6 +15,7 @@ mod commitment;
 mod header;
 #[cfg(feature = "hybrid")]
 mod hybrid;
+mod javascript;
 mod keystore;
 mod payload;
 mod recipients;

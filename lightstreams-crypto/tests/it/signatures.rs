@@ -56,6 +56,43 @@ fn any_flipped_bit_is_refused() {
 }
 
 #[test]
+fn a_key_of_small_order_signs_nothing() {
+    // With the neutral element for key and commitment, and s = 0, the equation holds for every message. Its
+    // second spelling has y = p + 1, its third the sign of an x that is 0.
+    let neutral: [u8; 32] = [1].into_iter().chain([0; 31]).collect::<Vec<_>>().try_into().unwrap();
+    let mut unreduced = [0xff; 32];
+    (unreduced[0], unreduced[31]) = (0xee, 0x7f);
+    let mut signed = neutral;
+    signed[31] = 0x80;
+    for public in [neutral, unreduced, signed] {
+        for commitment in [neutral, unreduced, signed] {
+            let signature: [u8; 64] = [commitment, [0; 32]].concat().try_into().unwrap();
+            assert_eq!(verify_strict(&public, b"any message", &signature), Err(SignatureError));
+        }
+    }
+    // The same commitment under an honest key.
+    let honest = SigningKey::generate(&mut rng(2)).public();
+    let signature: [u8; 64] = [neutral, [0; 32]].concat().try_into().unwrap();
+    assert_eq!(verify_strict(&honest, b"any message", &signature), Err(SignatureError));
+}
+
+#[test]
+fn a_scalar_that_is_not_reduced_is_refused() {
+    // The order of the group, little-endian: s + order satisfies the equation as s does.
+    const ORDER: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
+    let key = SigningKey::generate(&mut rng(3));
+    let mut signature = key.sign(b"message");
+    verify_strict(&key.public(), b"message", &signature).unwrap();
+    let mut carry = 0;
+    for (digit, order) in signature[32..].iter_mut().zip(hex::decode(ORDER).unwrap()) {
+        let sum = u16::from(*digit) + u16::from(order) + carry;
+        (*digit, carry) = (sum as u8, sum >> 8);
+    }
+    assert_eq!(carry, 0);
+    assert_eq!(verify_strict(&key.public(), b"message", &signature), Err(SignatureError));
+}
+
+#[test]
 fn every_edge_that_verifiers_disagree_about_is_refused() {
     let Some(folder) = vectors("cctv-ed25519") else { return };
     let cases: Value =
