@@ -1,8 +1,14 @@
 //! The testkit of the age authors: each file behaves as its `expect` line says.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs,
+    io::{self, BufRead},
+    path::Path,
+};
 
-use lightstreams_crypto::{Error, Identity, ScryptIdentity, X25519Identity, decrypt};
+use lightstreams_crypto::{
+    ArmorReader, Error, HybridIdentity, Identity, ScryptIdentity, X25519Identity, decrypt,
+};
 use sha2::{Digest, Sha256};
 
 use crate::report::{Outcome, Report, Stop, ensure, failed};
@@ -20,20 +26,20 @@ fn check(vector: &[u8]) -> Outcome {
     };
     let (properties, file) = (String::from_utf8_lossy(&vector[..end]), &vector[end + 2..]);
     let mut file = file.to_vec();
-    let (mut expect, mut payload) = ("", None);
+    let (mut expect, mut payload, mut armored) = ("", None, false);
     let mut identities: Vec<Box<dyn Identity>> = Vec::new();
     for property in properties.lines() {
         match property.split_once(": ").unwrap_or((property, "")) {
             ("expect", value) => expect = value,
             ("payload", value) => payload = Some(value.to_owned()),
             ("identity", value) if value.starts_with("AGE-SECRET-KEY-PQ-") => {
-                return Err(Stop::Skipped("hybrid keys are not read"));
+                identities.push(Box::new(value.parse::<HybridIdentity>().or_else(failed)?))
             }
             ("identity", value) => {
                 identities.push(Box::new(value.parse::<X25519Identity>().or_else(failed)?))
             }
             ("passphrase", value) => identities.push(Box::new(ScryptIdentity::new(value))),
-            ("armored", _) => return Err(Stop::Skipped("armor is not read")),
+            ("armored", value) => armored = value == "yes",
             ("compressed", "zlib") => {
                 file = miniz_oxide::inflate::decompress_to_vec_zlib(&file).or_else(failed)?;
             }
@@ -44,11 +50,19 @@ fn check(vector: &[u8]) -> Outcome {
     }
 
     let identities: Vec<&dyn Identity> = identities.iter().map(|identity| &**identity).collect();
+    match armored {
+        true => open(expect, payload, &identities, ArmorReader::new(&file[..])),
+        false => open(expect, payload, &identities, &file[..]),
+    }
+}
+
+fn open(expect: &str, payload: Option<String>, identities: &[&dyn Identity], file: impl BufRead) -> Outcome {
     let mut released = Released { hash: Sha256::new(), bytes: 0 };
-    let found = match decrypt(&identities, &file[..], &mut released) {
+    let found = match decrypt(identities, file, &mut released) {
         Ok(_) => "success",
         Err(Error::NoMatchingIdentity) => "no match",
         Err(Error::HeaderMac) => "HMAC failure",
+        Err(Error::MalformedArmor { .. }) => "armor failure",
         Err(Error::MalformedHeader { .. } | Error::BrokenStanza { .. } | Error::ExcessiveWork { .. }) => {
             "header failure"
         }

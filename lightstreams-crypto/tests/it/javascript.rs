@@ -7,6 +7,8 @@ use std::{
     sync::OnceLock,
 };
 
+#[cfg(feature = "hybrid")]
+use lightstreams_crypto::{ArmorWriter, HybridIdentity};
 use lightstreams_crypto::{ScryptIdentity, ScryptRecipient, X25519Identity, encrypt, rewrap};
 use serde_json::{Value, json};
 
@@ -65,6 +67,41 @@ fn we_open_what_javascript_writes() {
     }
     let file = fs::read(dir.path().join("passphrase.age")).unwrap();
     assert_eq!(opened(&[&ScryptIdentity::new("correct horse")], &file).unwrap(), text(200_000));
+}
+
+#[cfg(feature = "hybrid")]
+#[test]
+fn post_quantum_files_and_armor_go_both_ways() {
+    let Some(package) = package() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    run(&package, dir.path(), &[json!({"generate": "hybrid", "to": "key"})]);
+    let key = fs::read_to_string(dir.path().join("key")).unwrap();
+    let (identity, recipient) = key.trim_end().split_once('\n').unwrap();
+    let theirs: HybridIdentity = identity.parse().unwrap();
+    assert_eq!(theirs.recipient().to_string(), recipient);
+    let ours = HybridIdentity::generate(&mut rng(48));
+
+    let mut armor = ArmorWriter::new(Vec::new());
+    encrypt(&[&ours.recipient()], &text(70_000)[..], &mut armor, &mut rng(49)).unwrap();
+    fs::write(dir.path().join("ours.age"), armor.finish().unwrap()).unwrap();
+    fs::write(dir.path().join("plain"), text(70_000)).unwrap();
+    let recipients = [recipient.to_owned(), ours.recipient().to_string()];
+    let secret = ours.to_secret_string();
+    run(
+        &package,
+        dir.path(),
+        &[
+            json!({"decrypt": "ours.age", "to": "opened", "identity": *secret}),
+            json!({"encrypt": "plain", "to": "theirs.age", "recipients": recipients}),
+            json!({"encrypt": "plain", "to": "armored.age", "recipients": recipients, "armor": true}),
+        ],
+    );
+    assert_eq!(fs::read(dir.path().join("opened")).unwrap(), text(70_000));
+    for name in ["theirs.age", "armored.age"] {
+        let file = fs::read(dir.path().join(name)).unwrap();
+        assert_eq!(opened(&[&ours], &file).unwrap(), text(70_000), "{name}");
+        assert_eq!(opened(&[&theirs], &file).unwrap(), text(70_000), "{name}");
+    }
 }
 
 #[test]
