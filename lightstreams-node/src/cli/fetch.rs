@@ -12,7 +12,7 @@ use alloy_primitives::{B256, Bytes};
 use cid::Cid;
 use lightstreams_acl::ContentUri;
 use lightstreams_crypto::{FileKey, Header, PayloadNonce, Recipient, X25519Identity, X25519Recipient};
-use lightstreams_store::{Block, CarReader, CarWriter};
+use lightstreams_store::{Block, CarWriter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -214,27 +214,15 @@ pub(super) async fn import(session: &Session, arguments: &ImportArgs) -> Result<
     let file = File::open(&path).map_err(|error| io_error("read", &path, error))?;
     let len = file.metadata().map_err(|error| io_error("read", &path, error))?.len();
     let bar = session.out().bytes("importing", len);
-    let (mut writer, stream) = pipe::writer();
+    let (writer, stream) = pipe::writer();
     let progress = bar.clone();
-    let work = tokio::task::spawn_blocking(move || -> Result<()> {
-        let wrong = |error: lightstreams_store::CarError| {
-            NodeError::usage("bad_car", format!("{} is no CAR file that can be taken", path.display()))
-                .because(error)
-        };
-        let broken = |error: io::Error| NodeError::new("upload", "sending the blocks failed").because(error);
-        let copied = (|| {
-            let mut car = CarReader::new(io::BufReader::new(file)).map_err(wrong)?;
-            let mut out = CarWriter::new(&mut writer, &[Cid::default()]).map_err(broken)?;
-            while let Some(block) = car.next_block().map_err(wrong)? {
-                progress.inc(block.data().len() as u64);
-                out.write(&block).map_err(broken)?;
-            }
-            out.finish().map(drop).map_err(broken)
-        })();
-        match copied {
-            Ok(()) => writer.finish().map_err(broken),
+    // The file goes as it is: the node reads it block by block, and says which one it cannot take.
+    let work = tokio::task::spawn_blocking(move || {
+        let mut writer = writer;
+        match io::copy(&mut progress.wrap_read(file), &mut writer) {
+            Ok(_) => writer.finish(),
             Err(error) => {
-                writer.fail("the CAR file is damaged");
+                writer.fail("reading the CAR file stopped");
                 Err(error)
             }
         }
@@ -244,12 +232,11 @@ pub(super) async fn import(session: &Session, arguments: &ImportArgs) -> Result<
     let copied = work.await.map_err(|error| NodeError::new("import", "reading stopped").because(error))?;
     bar.finish_and_clear();
     let stored = match (copied, stored) {
-        (Err(error), Err(_)) if error.code() != "upload" => return Err(error),
-        (copied, stored) => {
-            let stored = stored?;
-            copied?;
-            stored
+        // A pipe that the node closed only follows from what it answered.
+        (Err(error), Err(_)) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(io_error("read", &path, error));
         }
+        (_, stored) => stored?,
     };
     session.out().result(
         &[format!("{} blocks, {}", stored.blocks, units::bytes(stored.bytes))],
