@@ -1,11 +1,15 @@
 use std::{
     fmt,
-    io::{self, BufRead, Read, Write},
+    io::{self, BufRead, Read},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{Error, payload::read_buffered};
+
+mod writer;
+
+pub use writer::ArmorWriter;
 
 const BEGIN: &str = "-----BEGIN AGE ENCRYPTED FILE-----";
 const END: &str = "-----END AGE ENCRYPTED FILE-----";
@@ -105,7 +109,7 @@ impl<R: BufRead> ArmorReader<R> {
         Ok(())
     }
 
-    /// Reads one line, or a stretch of white space outside.
+    /// Reads one line, the lines that are ready, or a stretch of white space outside.
     fn step(&mut self) -> Result<(), Error> {
         let outcome = match self.state {
             State::Ended => Ok(State::Ended),
@@ -120,7 +124,10 @@ impl<R: BufRead> ArmorReader<R> {
                 Some(_) => Err("a line follows one that is not full"),
                 None => Err("ends before its last line"),
             },
-            State::Body => self.decode_line()?,
+            State::Body => match self.line_len == 0 && self.decode_ready()? {
+                true => Ok(State::Body),
+                false => self.decode_line()?,
+            },
         };
         match outcome {
             Ok(state) => {
@@ -163,6 +170,31 @@ impl<R: BufRead> ArmorReader<R> {
             self.space = 0;
         }
         Ok(next)
+    }
+
+    /// Decodes the full lines that the source holds ready, straight from its buffer, and tells whether there
+    /// were any.
+    fn decode_ready(&mut self) -> Result<bool, Error> {
+        let available = match self.reader.fill_buf() {
+            Ok(available) => available,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            Err(error) => return Err(Error::Io(error)),
+        };
+        let lines = available.as_chunks::<{ COLUMNS + 1 }>().0;
+        let rooms = self.decoded.get_mut(self.end..).unwrap_or_default().as_chunks_mut::<BYTES>().0;
+        let mut count = 0;
+        for (line, room) in lines.iter().zip(rooms) {
+            // Whatever is not simply a full line is left for a closer look.
+            let Some((b'\n', line)) = line.split_last() else { break };
+            if STANDARD.decode_slice(line, room) != Ok(BYTES) {
+                break;
+            }
+            count += 1;
+        }
+        self.reader.consume(count * (COLUMNS + 1));
+        self.end += count * BYTES;
+        self.line_number = self.line_number.saturating_add(count as u64);
+        Ok(count > 0)
     }
 
     fn decode_line(&mut self) -> Result<Result<State, &'static str>, Error> {
@@ -310,117 +342,5 @@ impl<R: BufRead> Read for MaybeArmored<R> {
 impl<R> fmt::Debug for MaybeArmored<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MaybeArmored").field("armored", &self.armored).finish_non_exhaustive()
-    }
-}
-
-/// Takes a binary file and writes it armored (see [`ArmorReader`] for the form).
-///
-/// The file is whole after [`finish`](Self::finish), and refused by every reader without it. Holds 9 KiB. After
-/// an error of the sink, a `write` or `flush` may be repeated.
-///
-/// ```
-/// # use lightstreams_crypto::{ArmorWriter, Error, X25519Identity, decrypt, encrypt};
-/// # let rng = &mut rand::rng();
-/// # let key = X25519Identity::generate(rng);
-/// let mut armor = ArmorWriter::new(Vec::new());
-/// encrypt(&[&key.recipient()], &b"for a mail"[..], &mut armor, rng)?;
-/// let mail = armor.finish()?;
-///
-/// assert!(mail.starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----\n"));
-/// let mut text = Vec::new();
-/// decrypt(&[&key], &mail[..], &mut text)?;
-/// assert_eq!(text, b"for a mail");
-/// # Ok::<(), Error>(())
-/// ```
-pub struct ArmorWriter<W> {
-    writer: W,
-    /// The start of a line that is not full.
-    partial: Vec<u8>,
-    /// Text that the sink has not taken yet, from `sent` on.
-    text: String,
-    sent: usize,
-}
-
-impl<W: Write> ArmorWriter<W> {
-    /// Writes to `writer`.
-    pub fn new(writer: W) -> Self {
-        let mut armor = Self {
-            writer,
-            partial: Vec::with_capacity(BYTES),
-            text: String::with_capacity((LINES + 2) * (COLUMNS + 1)),
-            sent: 0,
-        };
-        armor.push_line(BEGIN);
-        armor
-    }
-
-    /// Writes what is left and the last line, and gives the sink back.
-    pub fn finish(mut self) -> io::Result<W> {
-        self.drain()?;
-        if !self.partial.is_empty() {
-            STANDARD.encode_string(&self.partial, &mut self.text);
-            self.text.push('\n');
-        }
-        self.push_line(END);
-        self.drain()?;
-        self.writer.flush()?;
-        Ok(self.writer)
-    }
-
-    fn push_line(&mut self, line: &str) {
-        self.text.push_str(line);
-        self.text.push('\n');
-    }
-
-    fn drain(&mut self) -> io::Result<()> {
-        while let Some(rest @ [_, ..]) = self.text.as_bytes().get(self.sent..) {
-            match self.writer.write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => self.sent = self.sent.saturating_add(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        self.text.clear();
-        self.sent = 0;
-        Ok(())
-    }
-}
-
-impl<W: Write> Write for ArmorWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.drain()?;
-        let room = LINES * BYTES - self.partial.len();
-        let taken = bytes.get(..room).unwrap_or(bytes);
-        let mut rest = taken;
-        if !self.partial.is_empty() {
-            let (start, more) = rest.split_at(rest.len().min(BYTES - self.partial.len()));
-            self.partial.extend_from_slice(start);
-            rest = more;
-            if self.partial.len() < BYTES {
-                return Ok(taken.len());
-            }
-            STANDARD.encode_string(&self.partial, &mut self.text);
-            self.text.push('\n');
-            self.partial.clear();
-        }
-        let (lines, more) = rest.as_chunks::<BYTES>();
-        for line in lines {
-            STANDARD.encode_string(line, &mut self.text);
-            self.text.push('\n');
-        }
-        self.partial.extend_from_slice(more);
-        Ok(taken.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.drain()?;
-        self.writer.flush()
-    }
-}
-
-impl<W> fmt::Debug for ArmorWriter<W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ArmorWriter").finish_non_exhaustive()
     }
 }

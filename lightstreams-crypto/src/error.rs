@@ -120,10 +120,10 @@ impl From<Error> for io::Error {
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseKeyError {
-    /// Not canonical Bech32, or its checksum is wrong: most likely mistyped.
-    #[error("not a canonical Bech32 string with a valid checksum")]
+    /// Not the one spelling of a key, or its checksum is wrong: most likely mistyped.
+    #[error("not a key in its canonical spelling with a valid checksum")]
     Encoding,
-    /// Sound Bech32, but of another kind of key.
+    /// Soundly spelled, but another kind of key.
     #[error("this is another kind of key (expected prefix {expected:?})")]
     Kind {
         /// The human readable part that was expected.
@@ -138,4 +138,40 @@ pub enum ParseKeyError {
     /// The right number of bytes, which no secret key has for its public key.
     #[error("the bytes are not a public key")]
     Invalid,
+    /// A secret key where a public one is expected: do not publish it.
+    #[error("this is a secret key where a recipient is expected")]
+    Secret,
+    /// A public key where a secret one is expected.
+    #[error("this is a recipient where a secret key is expected")]
+    Public,
+    /// Not a whole OpenSSH private key.
+    #[error("damaged OpenSSH private key: {0}")]
+    OpenSsh(&'static str),
+    /// The key is protected, and no passphrase was given.
+    #[error("the key is protected by a passphrase")]
+    PassphraseNeeded,
+    /// The passphrase is not that of the key.
+    #[error("the passphrase does not open the key")]
+    WrongPassphrase,
+    /// A key that exists and is not read here; the text says what to do.
+    #[error("{0}")]
+    Unsupported(&'static str),
+}
+
+/// Why a list of recipients or identities was not read. Says where, and repeats nothing of the text.
+#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyListError {
+    /// A line holds no key.
+    #[error("line {line} holds no key of a known kind")]
+    Line {
+        /// The line, from 1.
+        line: usize,
+        /// Why it holds none.
+        #[source]
+        error: ParseKeyError,
+    },
+    /// There is no key at all.
+    #[error("there is no key in the list")]
+    Empty,
 }

@@ -42,8 +42,7 @@ pub fn decrypt(
 
 /// Reads header and nonce of an age file, binary or armored, and returns the reader of its plaintext.
 ///
-/// Whether the file is armored is seen as [`MaybeArmored`] sees it. To insist on one of the two, read the other
-/// through [`ArmorReader`](crate::ArmorReader), or look at [`MaybeArmored::is_armored`] first.
+/// [`MaybeArmored`] tells the two apart. To insist on armor, hand in an [`ArmorReader`](crate::ArmorReader).
 pub fn decryptor<R: BufRead>(
     identities: &[&dyn Identity],
     reader: R,

@@ -30,7 +30,19 @@ type EncappedKey = <XWing as Kem>::EncappedKey;
 /// The public half of a [`HybridIdentity`], written `age1pq1…` in 1,959 characters.
 ///
 /// Safe as long as one of ML-KEM-768 and X25519 is, and therefore against quantum computers. It shares a
-/// header with others of its kind only (see [`Recipient::labels`]).
+/// header with others of its kind only (see [`Recipient::labels`]). A stanza takes 1,557 bytes of the header.
+///
+/// ```text
+/// identity   32 bytes; SHAKE-256 of them = 64-byte seed of ML-KEM-768 | X25519 secret           X-Wing
+/// recipient  ML-KEM-768 encapsulation key (1184) | X25519 point (32)
+/// enc        ML-KEM-768 ciphertext (1088) | share (32), share = X25519(e, 9)
+/// ss         SHA3-256(ML-KEM secret | X25519(e, point) | share | point | 5c 2e 2f 2f 5e 5c)
+/// key, nonce RFC 9180 §5.1: KeySchedule(base, ss, "age-encryption.org/mlkem768x25519", "", ""),
+///            KEM 647a (X-Wing), KDF 0001 (HKDF-SHA256), AEAD 0003 (ChaCha20-Poly1305)
+///
+/// -> mlkem768x25519 <enc>                                                                       in base64
+/// <ChaCha20-Poly1305(key, nonce, file key)>                                                     32 bytes
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct HybridRecipient(Box<PublicKey>);
 
@@ -104,7 +116,7 @@ impl FromStr for HybridRecipient {
 /// A secret hybrid key, written `AGE-SECRET-KEY-PQ-1…`. Wiped on drop, never printed.
 #[derive(Clone)]
 pub struct HybridIdentity {
-    secret: PrivateKey,
+    secret: Box<PrivateKey>,
     recipient: HybridRecipient,
 }
 
@@ -128,7 +140,7 @@ impl HybridIdentity {
         };
         // A public key that was made from a secret one is sound, and its point is not of low order.
         let recipient = HybridRecipient(Box::new(XWing::sk_to_pk(&secret)));
-        Self { secret, recipient }
+        Self { secret: Box::new(secret), recipient }
     }
 
     /// The public half.

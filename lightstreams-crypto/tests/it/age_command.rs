@@ -8,7 +8,8 @@ use std::{
 };
 
 use lightstreams_crypto::{
-    ArmorWriter, Header, ScryptIdentity, ScryptRecipient, X25519Identity, X25519Recipient, encrypt, rewrap,
+    AnyRecipient, ArmorWriter, Header, ScryptIdentity, ScryptRecipient, SshIdentity, X25519Identity,
+    X25519Recipient, encrypt, parse_recipients, rewrap,
 };
 
 use crate::{opened, rng, sealed_for, split, text, tool};
@@ -68,6 +69,55 @@ fn armored_files_go_both_ways() {
         assert!(file.starts_with(b"-----BEGIN"));
         assert_eq!(opened(&[&identity], &file).unwrap(), plaintext, "{len} bytes");
     }
+}
+
+#[test]
+fn keys_of_openssh_go_both_ways() {
+    if !tool("age") || !tool("ssh-keygen") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let plaintext = text(70_000);
+    fs::write(dir.path().join("plain"), &plaintext).unwrap();
+    for (name, passphrase) in [("free", ""), ("locked", "correct horse")] {
+        let mut make = Command::new("ssh-keygen");
+        make.current_dir(dir.path()).args(["-q", "-t", "ed25519", "-a", "2", "-N", passphrase, "-f", name]);
+        success(make.output().unwrap());
+        let public = fs::read_to_string(dir.path().join(format!("{name}.pub"))).unwrap();
+        let secret = fs::read_to_string(dir.path().join(name)).unwrap();
+        let identity = SshIdentity::from_openssh(&secret, Some(passphrase.as_bytes())).unwrap();
+        assert_eq!(parse_recipients(&public).unwrap(), [AnyRecipient::Ssh(identity.recipient())]);
+
+        let theirs = age(dir.path(), &["-R", &format!("{name}.pub"), "plain"]);
+        assert_eq!(opened(&[&identity], &theirs).unwrap(), plaintext);
+
+        let mut ours = Vec::new();
+        encrypt(&[&identity.recipient()], &plaintext[..], &mut ours, &mut rng(11)).unwrap();
+        fs::write(dir.path().join("file.age"), &ours).unwrap();
+        if passphrase.is_empty() {
+            assert_eq!(age(dir.path(), &["-d", "-i", name, "file.age"]), plaintext);
+        } else if tool("script") {
+            let command = format!("age -d -i {name} -o opened file.age");
+            on_terminal(dir.path(), &command, &format!("{passphrase}\n"));
+            assert_eq!(fs::read(dir.path().join("opened")).unwrap(), plaintext);
+        }
+    }
+}
+
+#[test]
+fn a_list_of_recipients_means_to_age_what_it_means_to_us() {
+    if !tool("age") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (x25519, ssh) = (X25519Identity::generate(&mut rng(12)), SshIdentity::from_seed(&[3; 32]));
+    let list = format!("# readers\n\n{}\r\n{} of ours\n", x25519.recipient(), ssh.recipient());
+    fs::write(dir.path().join("readers"), &list).unwrap();
+    fs::write(dir.path().join("plain"), "text").unwrap();
+    let file = age(dir.path(), &["-R", "readers", "plain"]);
+    assert_eq!(split(&file).0.stanzas().len(), parse_recipients(&list).unwrap().len());
+    assert_eq!(opened(&[&x25519], &file).unwrap(), b"text");
+    assert_eq!(opened(&[&ssh], &file).unwrap(), b"text");
 }
 
 #[test]

@@ -135,7 +135,9 @@ fn hybrid_recipients_do_not_share_a_header_with_others() {
         let outcome = Header::wrap(&file_key, recipients, &mut rng(13));
         assert!(matches!(outcome, Err(Error::Unsupported(_))), "{outcome:?}");
     }
+    let one = Header::wrap(&file_key, &[&hybrid], &mut rng(14)).unwrap().as_bytes().len();
     let header = Header::wrap(&file_key, &[&hybrid, &pair(14).1], &mut rng(15)).unwrap();
+    assert_eq!(header.as_bytes().len() - one, 1557);
     assert!(rewrap(&header, &[&mine], &[&hybrid, &classical.recipient()], &mut rng(16)).is_err());
     // A rewrap to classical recipients alone is a decision, not a mixture.
     let header = rewrap(&header, &[&mine], &[&classical.recipient()], &mut rng(17)).unwrap();

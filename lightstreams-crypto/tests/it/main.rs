@@ -8,7 +8,6 @@ use lightstreams_crypto::{Error, Header, Identity, X25519Identity, encrypt};
 use rand::{SeedableRng, rngs::StdRng};
 
 mod age_command;
-#[cfg(feature = "hybrid")]
 mod age_vectors;
 mod armor;
 mod commitment;
@@ -16,12 +15,14 @@ mod header;
 #[cfg(feature = "hybrid")]
 mod hybrid;
 mod javascript;
+mod keylist;
 mod keystore;
 mod payload;
 mod recipients;
 mod secrets;
 mod seek;
 mod signatures;
+mod ssh;
 
 fn rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)

@@ -3,8 +3,8 @@
 use std::fmt::Debug;
 
 use lightstreams_crypto::{
-    CollectionKey, FileKey, PayloadDecryptor, PayloadEncryptor, PayloadKey, PayloadNonce, ScryptIdentity,
-    ScryptRecipient, X25519Identity, ed25519::SigningKey,
+    AnyIdentity, CollectionKey, FileKey, PayloadDecryptor, PayloadEncryptor, PayloadKey, PayloadNonce,
+    ScryptIdentity, ScryptRecipient, SshIdentity, X25519Identity, ed25519::SigningKey,
 };
 
 #[track_caller]
@@ -27,6 +27,8 @@ fn debug_output_shows_no_secret() {
     let identity = X25519Identity::from_bytes(secret);
     hides(&identity, &secret);
     hides(&identity, identity.to_secret_string().as_bytes());
+    hides(&SshIdentity::from_seed(&secret), &secret);
+    hides(&AnyIdentity::Ssh(SshIdentity::from_seed(&secret)), &secret);
     #[cfg(feature = "hybrid")]
     {
         let identity = lightstreams_crypto::HybridIdentity::from_bytes(secret);
