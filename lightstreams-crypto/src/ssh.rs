@@ -113,11 +113,16 @@ impl fmt::Debug for SshRecipient {
     }
 }
 
-/// Reads a line of a `.pub` file or of `authorized_keys`, without options in front. The comment may be anything.
+/// Reads a line of a `.pub` file or of `authorized_keys`, without options in front. The comment may be anything
+/// that stays in the line.
 impl FromStr for SshRecipient {
     type Err = ParseKeyError;
 
     fn from_str(line: &str) -> Result<Self, ParseKeyError> {
+        let line = line.trim_ascii_end();
+        if line.contains(['\n', '\r']) {
+            return Err(ParseKeyError::Encoding);
+        }
         let mut words = line.split([' ', '\t']);
         match words.next() {
             Some(KIND) => {}

@@ -48,9 +48,9 @@ fn a_public_key_is_a_line_with_any_comment() {
     let recipient = plain().recipient();
     let line = recipient.to_string();
     assert!(PLAIN_PUB.starts_with(&line));
-    for text in
-        [PLAIN_PUB, &line, &format!("{line} "), &format!("{line}\tä b  c"), &line.replace(' ', " \t ")]
-    {
+    let spelled =
+        [&format!("{line}\r\n"), &format!("{line} "), &format!("{line}\tä b  c"), &line.replace(' ', " \t ")];
+    for text in spelled.map(String::as_str).into_iter().chain([PLAIN_PUB, &line]) {
         assert_eq!(text.parse::<SshRecipient>().unwrap(), recipient, "{text:?}");
     }
     let kind = Err(ParseKeyError::Kind { expected: "ssh-ed25519" });
@@ -69,6 +69,9 @@ fn a_public_key_is_a_line_with_any_comment() {
     }
     for text in ["ssh-ed25519", "ssh-ed25519 ", "ssh-ed25519 AAAA", "ssh-ed25519 c3NoLXJzYQ=="] {
         assert_eq!(text.parse::<SshRecipient>(), Err(ParseKeyError::Length), "{text:?}");
+    }
+    for text in [format!("{line} a\n{line}"), format!("{line}\nb"), format!("{line} a\rb")] {
+        assert_eq!(text.parse::<SshRecipient>(), Err(ParseKeyError::Encoding), "{text:?}");
     }
     assert_eq!("ssh-ed25519 AAA".parse::<SshRecipient>(), Err(ParseKeyError::Encoding));
     assert_eq!(format!("{line}=").parse::<SshRecipient>(), Err(ParseKeyError::Encoding));
