@@ -2,9 +2,9 @@ use std::io;
 
 /// Why an envelope could not be written, or was not opened.
 ///
-/// Each variant says whose fault it is. None of them carries key material. Somebody who answers strangers
-/// should not pass the difference between [`NoMatchingIdentity`](Error::NoMatchingIdentity) and the header
-/// variants on to them.
+/// Each variant says whose fault it is, and none of them carries key material: whoever holds the key may see them as
+/// they are. Somebody who opens for strangers what they send, and answers, must not let them try one change after the
+/// other: where [`depends_on_key`](Error::depends_on_key) says so, the answer is one and the same for all of them.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -82,6 +82,15 @@ pub enum Error {
     #[error("the metadata does not verify")]
     DamagedMetadata,
 
+    /// There are more bytes than the format allows in this place.
+    #[error("{what} has at most {len_max} bytes")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// How many bytes it may have.
+        len_max: usize,
+    },
+
     /// The caller asked for something that the format cannot express.
     #[error("{0}")]
     Unsupported(&'static str),
@@ -89,6 +98,30 @@ pub enum Error {
     /// Reading or writing failed, which says nothing about the envelope.
     #[error("input or output failed")]
     Io(#[source] io::Error),
+}
+
+impl Error {
+    /// Whether a key, or which keys there are, had a part in the outcome.
+    ///
+    /// The other errors follow from the bytes alone, or from the machine: everybody can find them out.
+    pub fn depends_on_key(&self) -> bool {
+        match self {
+            Error::NoMatchingIdentity
+            | Error::BrokenStanza { .. }
+            | Error::HeaderMac
+            | Error::CommitmentMismatch
+            | Error::DamagedPayload { .. }
+            | Error::TruncatedPayload { .. }
+            | Error::TrailingData { .. }
+            | Error::DamagedMetadata => true,
+            Error::MalformedHeader { .. }
+            | Error::MalformedArmor { .. }
+            | Error::ExcessiveWork { .. }
+            | Error::TooLarge { .. }
+            | Error::Unsupported(_)
+            | Error::Io(_) => false,
+        }
+    }
 }
 
 /// Takes an [`Error`] back out of the `io::Error` in which the readers of this crate report it.

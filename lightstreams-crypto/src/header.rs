@@ -85,7 +85,7 @@ impl Header {
         bytes.extend_from_slice(STANDARD_NO_PAD.encode(mac).as_bytes());
         bytes.push(b'\n');
         if bytes.len() + PayloadNonce::LEN > Self::LEN_MAX {
-            return Err(Error::Unsupported("a header has at most 128 KiB"));
+            return Err(Error::TooLarge { what: "a header", len_max: Self::LEN_MAX });
         }
         Ok(Self { bytes, stanzas, covered, mac })
     }

@@ -27,7 +27,7 @@ pub fn seal_metadata(
     // One byte of padding at least.
     let padded = (metadata.len() / PAD_TO).saturating_add(1).saturating_mul(PAD_TO);
     if padded.saturating_add(NONCE + TAG) > METADATA_LEN_MAX {
-        return Err(Error::Unsupported("metadata is at most 64 KiB"));
+        return Err(Error::TooLarge { what: "a metadata box", len_max: METADATA_LEN_MAX });
     }
     let mut box_nonce = [0; NONCE];
     rng.fill_bytes(&mut box_nonce);

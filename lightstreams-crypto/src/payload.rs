@@ -59,7 +59,7 @@ impl PayloadKey {
     /// Encrypts a chunk in place and returns the tag that is written behind it.
     pub fn seal_chunk(&self, index: u64, last: bool, plaintext: &mut [u8]) -> Result<[u8; TAG], Error> {
         if plaintext.len() > CHUNK {
-            return Err(Error::Unsupported("a payload chunk has at most 65536 bytes"));
+            return Err(Error::TooLarge { what: "a payload chunk", len_max: CHUNK });
         }
         self.0
             .seal(chunk_nonce(index, last), plaintext)

@@ -74,11 +74,39 @@ impl State {
     }
 }
 
-/// Consecutive chunks in one buffer.
-pub(crate) struct Run {
+/// Bytes that are wiped on drop, and lie where reading into them is fast.
+///
+/// Copying to an address that lies up to 31 bytes above that of the source, modulo a page, takes three times as long on
+/// several processors (glibc bug 30994). Large buffers of the allocator lie 16 bytes behind a page, and cached files at
+/// its start: so this one lies a cache line behind a page, and the chunks in it further still.
+pub(crate) struct Buffer {
     bytes: Zeroizing<Vec<u8>>,
     /// Where in `bytes` the buffer begins.
     origin: usize,
+}
+
+impl Buffer {
+    const PAGE: usize = 4096;
+    const LINE: usize = 64;
+
+    pub(crate) fn new(len: usize) -> Self {
+        let bytes = Zeroizing::new(vec![0; len + Self::PAGE + Self::LINE]);
+        let origin = bytes.as_ptr().align_offset(Self::PAGE).min(Self::PAGE) + Self::LINE;
+        Self { bytes, origin }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(self.origin..).unwrap_or_default()
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.origin..).unwrap_or_default()
+    }
+}
+
+/// Consecutive chunks in one buffer.
+pub(crate) struct Run {
+    buffer: Buffer,
     /// Bytes that a full run reads.
     capacity: usize,
     /// Index of the first chunk.
@@ -96,18 +124,9 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Copying to an address that lies up to 31 bytes above that of the source, modulo a page, takes four times as
-    /// long on several processors (glibc bug 30994). Large buffers of the allocator lie 16 bytes behind a page, and
-    /// cached files at its start: so a run lies a cache line behind one, and its chunks further still.
-    const PAGE: usize = 4096;
-    const LINE: usize = 64;
-
     fn new(len: usize, capacity: usize) -> Self {
-        let bytes = Zeroizing::new(vec![0; len + Self::PAGE + Self::LINE]);
-        let origin = bytes.as_ptr().align_offset(Self::PAGE).min(Self::PAGE) + Self::LINE;
         Self {
-            bytes,
-            origin,
+            buffer: Buffer::new(len),
             capacity,
             first: 0,
             filled: 0,
@@ -119,14 +138,9 @@ impl Run {
         }
     }
 
-    fn buffer(&mut self) -> &mut [u8] {
-        self.bytes.get_mut(self.origin..).unwrap_or_default()
-    }
-
     /// What is to be given out next.
     pub(crate) fn ready(&self) -> &[u8] {
-        let buffer = self.bytes.get(self.origin..).unwrap_or_default();
-        buffer.get(self.ready.clone()).unwrap_or_default()
+        self.buffer.bytes().get(self.ready.clone()).unwrap_or_default()
     }
 
     pub(crate) fn consume(&mut self, amount: usize) {
@@ -143,8 +157,7 @@ impl Run {
     ///
     /// `before` bytes were read for other places. `filled` is right after an error, or a panic of the source, too.
     fn read(&mut self, reader: &mut impl Read, range: Range<usize>, before: usize) -> Result<usize, Error> {
-        let buffer = self.bytes.get_mut(self.origin..).and_then(|buffer| buffer.get_mut(range));
-        let buffer = buffer.unwrap_or_default();
+        let buffer = self.buffer.bytes_mut().get_mut(range).unwrap_or_default();
         while let Some(room @ [_, ..]) = buffer.get_mut(self.filled - before..) {
             match reader.read(room) {
                 Ok(0) => break,
@@ -172,7 +185,7 @@ impl Direction for Seal {
     }
 
     fn fill(&mut self, reader: &mut impl Read, run: &mut Run, _: State) -> Result<(), Error> {
-        if let (Some(carry), Some(first)) = (self.carry.take(), run.buffer().first_mut()) {
+        if let (Some(carry), Some(first)) = (self.carry.take(), run.buffer.bytes_mut().first_mut()) {
             *first = carry;
             run.filled = 1;
         }
@@ -188,7 +201,7 @@ impl Direction for Seal {
         }
         run.end = run.filled <= run.capacity;
         if !run.end {
-            self.carry = run.buffer().get(last_slot * SEALED + CHUNK).copied();
+            self.carry = run.buffer.bytes().get(last_slot * SEALED + CHUNK).copied();
         }
         run.found = run.filled.min(run.capacity);
         run.filled = 0;
@@ -199,7 +212,7 @@ impl Direction for Seal {
 
     fn apply(key: &PayloadKey, run: &mut Run) {
         let (mut index, mut rest, mut at, end) = (run.first, run.found, 0, run.end);
-        let buffer = run.buffer();
+        let buffer = run.buffer.bytes_mut();
         let outcome = loop {
             let len = rest.min(CHUNK);
             rest -= len;
@@ -261,7 +274,7 @@ impl Direction for Open {
     fn apply(key: &PayloadKey, run: &mut Run) {
         let (first, end, expected) = (run.first, run.end, run.expected);
         let (mut index, mut rest, mut at, mut out) = (first, run.found, CHUNK, 0);
-        let buffer = run.buffer();
+        let buffer = run.buffer.bytes_mut();
         let outcome = loop {
             if rest == 0 && index > first && !end {
                 break State::Reading;

@@ -4,11 +4,10 @@ use std::{
     sync::Arc,
 };
 
-use zeroize::Zeroizing;
-
 use crate::{
     CHUNK, Error, PayloadKey, TAG,
-    payload::{chunk_count, chunk_layout, plaintext_len, read_buffered},
+    payload::{SEALED, chunk_count, chunk_layout, plaintext_len, read_buffered},
+    run::Buffer,
 };
 
 /// Bytes that can be read at any offset: a file, a slice, the leaves of a DAG.
@@ -76,14 +75,15 @@ forward_read_at!(&T, Box<T>, Arc<T>);
 
 /// Reads the plaintext of a payload (without the nonce in front of it) at any position.
 ///
-/// Decrypts the chunks that are asked for and no others, and keeps the last of them. Every byte it gives out
-/// has verified for its position; that the length is right is shown by the last chunk.
+/// Decrypts the chunks that are asked for and no others, and keeps the last of them: reading on decrypts none twice.
+/// Every byte it gives out has verified for its position; that the length is right is shown by the last chunk.
 pub struct SeekableReader<R> {
     source: R,
     key: PayloadKey,
     len: u64,
     position: u64,
-    buffer: Zeroizing<Vec<u8>>,
+    /// Made when the first chunk is read.
+    buffer: Option<Buffer>,
     /// The chunk whose plaintext `buffer` holds.
     held: Option<u64>,
 }
@@ -92,7 +92,7 @@ impl<R: ReadAt> SeekableReader<R> {
     /// Opens a payload of unknown length: the last chunk is read and verified first.
     pub fn open(key: PayloadKey, source: R) -> Result<Self, Error> {
         let sealed_len = source.len().map_err(Error::from)?;
-        let truncated = Error::TruncatedPayload { chunk: sealed_len / (CHUNK + TAG) as u64 };
+        let truncated = Error::TruncatedPayload { chunk: sealed_len / SEALED as u64 };
         let len = plaintext_len(sealed_len).ok_or(truncated)?;
         let mut reader = Self::with_plaintext_len(key, source, len);
         reader.load(chunk_count(len) - 1)?;
@@ -103,7 +103,7 @@ impl<R: ReadAt> SeekableReader<R> {
     ///
     /// A wrong length is found out when the last chunk is read, and only then.
     pub fn with_plaintext_len(key: PayloadKey, source: R, len: u64) -> Self {
-        Self { source, key, len, position: 0, buffer: Zeroizing::new(Vec::new()), held: None }
+        Self { source, key, len, position: 0, buffer: None, held: None }
     }
 
     /// Length of the plaintext.
@@ -117,9 +117,9 @@ impl<R: ReadAt> SeekableReader<R> {
         }
         self.held = None;
         let (want, last) = chunk_layout(self.len, index);
-        self.buffer.resize(CHUNK + TAG, 0);
-        let sealed = self.buffer.get_mut(..want).unwrap_or_default();
-        let start = index.saturating_mul((CHUNK + TAG) as u64);
+        let buffer = self.buffer.get_or_insert_with(|| Buffer::new(SEALED));
+        let sealed = buffer.bytes_mut().get_mut(..want).unwrap_or_default();
+        let start = index.saturating_mul(SEALED as u64);
         let mut filled = 0;
         while let Some(room @ [_, ..]) = sealed.get_mut(filled..) {
             match self.source.read_at(start.saturating_add(filled as u64), room) {
@@ -144,7 +144,8 @@ impl<R: ReadAt> BufRead for SeekableReader<R> {
         self.load(index)?;
         let (sealed, _) = chunk_layout(self.len, index);
         let offset = (self.position % CHUNK as u64) as usize;
-        Ok(self.buffer.get(offset..sealed - TAG).unwrap_or_default())
+        let held = self.buffer.as_ref().and_then(|buffer| buffer.bytes().get(offset..sealed - TAG));
+        Ok(held.unwrap_or_default())
     }
 
     fn consume(&mut self, amount: usize) {

@@ -38,6 +38,44 @@ fn known_item_key() {
 }
 
 #[test]
+fn an_item_key_follows_from_each_of_its_inputs() {
+    let derived = |collection, item, epoch, version, nonce| {
+        let collection = CollectionKey::from_bytes([collection; 32]);
+        *item_key(&collection, &[item; 32], epoch, version, &PayloadNonce::from_bytes([nonce; 16])).expose()
+    };
+    // Epoch and version stand side by side: neither may pass for the other, nor bytes move from one to the other.
+    let inputs = [
+        (1, 1, 0, 1, 1),
+        (2, 1, 0, 1, 1),
+        (1, 2, 0, 1, 1),
+        (1, 1, 1, 0, 1),
+        (1, 1, 1, 1, 1),
+        (1, 1, 0, 256, 1),
+        (1, 1, 1 << 24, 1, 1),
+        (1, 1, 0, 1, 2),
+    ];
+    let keys: std::collections::HashSet<_> = inputs
+        .map(|(collection, item, epoch, version, nonce)| derived(collection, item, epoch, version, nonce))
+        .into();
+    assert_eq!(keys.len(), inputs.len());
+    assert!(!keys.contains(&[1; 16]), "no part of the collection key comes out");
+}
+
+#[test]
+fn a_commitment_says_nothing_that_another_derived_value_says() {
+    // The contexts are free bytes: none of them may turn a public commitment into a secret of the same file.
+    let public = commitment(&key(), &nonce(), b"");
+    let sealed = seal_metadata(&key(), &nonce(), b"", b"name", &mut rng(5)).unwrap();
+    let (box_nonce, body) = sealed.split_first_chunk::<24>().unwrap();
+    let opened =
+        XChaCha20Poly1305::new(&public.into()).decrypt_in_place(box_nonce.into(), b"", &mut body.to_vec());
+    assert!(opened.is_err());
+    let two_contexts =
+        [b"lightstreams".as_slice(), b"lightstreams\0"].map(|ctx| commitment(&key(), &nonce(), ctx));
+    assert_ne!(two_contexts[0], two_contexts[1]);
+}
+
+#[test]
 fn a_commitment_holds_for_its_key_nonce_and_context_alone() {
     let ctx = bytes::<92>(0);
     let public = commitment(&key(), &nonce(), &ctx);
@@ -107,7 +145,15 @@ fn metadata_opens_at_every_length_and_hides_it_to_256_bytes() {
         let sealed = seal_metadata(&key(), &nonce(), b"aad", metadata, &mut rng(2)).unwrap();
         assert_eq!(open_metadata(&key(), &nonce(), b"aad", &sealed).unwrap(), metadata);
     }
-    assert!(seal_metadata(&key(), &nonce(), b"", &text(METADATA_LEN_MAX), &mut rng(3)).is_err());
+    // The longest that fits: padding takes a byte at least, nonce and tag 40.
+    let longest = METADATA_LEN_MAX / 256 * 256 - 256 - 1;
+    let sealed = seal_metadata(&key(), &nonce(), b"", &text(longest), &mut rng(3)).unwrap();
+    assert!(sealed.len() <= METADATA_LEN_MAX);
+    assert_eq!(open_metadata(&key(), &nonce(), b"", &sealed).unwrap(), text(longest));
+    for len in [longest + 1, METADATA_LEN_MAX] {
+        let outcome = seal_metadata(&key(), &nonce(), b"", &text(len), &mut rng(3));
+        assert!(matches!(outcome, Err(Error::TooLarge { len_max: METADATA_LEN_MAX, .. })), "{len}");
+    }
 }
 
 #[test]

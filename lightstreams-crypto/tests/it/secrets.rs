@@ -7,6 +7,8 @@ use lightstreams_crypto::{
     ScryptIdentity, ScryptRecipient, SshIdentity, X25519Identity, ed25519::SigningKey,
 };
 
+use crate::{opened, rng, sealed_for, split};
+
 #[track_caller]
 fn hides(value: &dyn Debug, secret: &[u8]) {
     let text = format!("{value:?} {value:#?}");
@@ -39,4 +41,29 @@ fn debug_output_shows_no_secret() {
     hides(&key, &short);
     hides(&PayloadEncryptor::new(key.clone(), &secret[..]), &secret);
     hides(&PayloadDecryptor::new(key, &secret[..]), &secret);
+}
+
+#[test]
+fn outcomes_that_a_key_had_a_part_in_are_marked() {
+    let (alice, bob) = (X25519Identity::generate(&mut rng(1)), X25519Identity::generate(&mut rng(2)));
+    let file = sealed_for(&alice, b"text", 3);
+    let (header, ..) = split(&file);
+    let header_len = header.as_bytes().len();
+    let changed = |at: usize| {
+        let mut file = file.clone();
+        file[at] ^= 1;
+        file
+    };
+    let asked = |file: &[u8]| opened(&[&alice], file).unwrap_err().depends_on_key();
+    // Whoever sends changed files and sees these apart learns about the key.
+    assert!(opened(&[&bob], &file).unwrap_err().depends_on_key());
+    assert!(asked(&changed(header_len - 10)), "header MAC");
+    assert!(asked(&changed(header_len + 1)), "payload nonce");
+    assert!(asked(&changed(file.len() - 1)), "payload");
+    assert!(asked(&file[..file.len() - 1]), "cut");
+    assert!(asked(&[&file[..], &[0]].concat()), "longer");
+    // And these everybody sees.
+    assert!(!asked(&changed(0)), "not a header");
+    assert!(!asked(&file[..header_len]), "no nonce");
+    assert!(!asked(b""), "nothing");
 }

@@ -59,6 +59,23 @@ fn only_the_chunks_asked_for_are_read() {
 }
 
 #[test]
+fn reading_on_takes_each_chunk_once() {
+    let plaintext = text(5 * CHUNK + 9);
+    let watched = Watched(sealed(&plaintext), RefCell::default());
+    let mut reader = SeekableReader::with_plaintext_len(key(), &watched, plaintext.len() as u64);
+    let mut found = Vec::new();
+    let mut piece = [0; 1000];
+    loop {
+        match reader.read(&mut piece).unwrap() {
+            0 => break,
+            count => found.extend_from_slice(&piece[..count]),
+        }
+    }
+    assert!(found == plaintext);
+    assert_eq!(*watched.1.borrow(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
 fn opening_without_a_length_verifies_the_last_chunk() {
     for len in [0, 1, CHUNK, CHUNK + 1, 3 * CHUNK] {
         let payload = sealed(&text(len));
@@ -133,6 +150,34 @@ fn a_file_on_disk_is_a_source() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_flipped_bit_is_refused_where_it_lies_and_nowhere_else(
+        len in prop_oneof![1..100usize, CHUNK - 2..CHUNK + 3, 0..4 * CHUNK],
+        at in any::<prop::sample::Index>(),
+        bit in 0..8u32,
+    ) {
+        let plaintext = text(len);
+        let mut payload = sealed(&plaintext);
+        let at = at.index(payload.len());
+        payload[at] ^= 1u8 << bit;
+        let damaged = at / (CHUNK + TAG);
+        let mut reader = SeekableReader::with_plaintext_len(key(), payload, len as u64);
+        for (index, chunk) in plaintext.chunks(CHUNK).enumerate() {
+            let start = (index * CHUNK) as u64;
+            if index == damaged {
+                match failure(&mut reader, start) {
+                    Error::DamagedPayload { chunk } => prop_assert_eq!(chunk, damaged as u64),
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            } else {
+                reader.seek(SeekFrom::Start(start)).unwrap();
+                let mut found = vec![0; chunk.len()];
+                reader.read_exact(&mut found).unwrap();
+                prop_assert!(found == chunk);
+            }
+        }
+    }
 
     #[test]
     fn any_range_equals_the_slice(
