@@ -27,6 +27,7 @@ pub mod adapters;
 pub mod cli;
 pub mod client;
 pub mod config;
+mod console;
 pub mod daemon;
 pub mod datadir;
 pub mod demo;

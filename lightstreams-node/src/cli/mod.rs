@@ -36,7 +36,7 @@ use self::{
 use crate::{
     adapters::now_s,
     config::Storage,
-    daemon, demo,
+    console, daemon, demo,
     error::{NodeError, Result},
     init::{self, Init, Network, NewNetwork},
 };
@@ -58,12 +58,12 @@ pub fn main() -> ExitCode {
 
 fn report_error(error: &NodeError, json: bool) {
     if json {
-        println!("{}", error.to_json());
+        console::say(error.to_json());
         return;
     }
-    eprintln!("error: {}", error.message());
+    console::warn(format_args!("error: {}", error.message()));
     if let Some(hint) = error.advice() {
-        eprintln!("  what to do: {hint}");
+        console::warn(format_args!("  what to do: {hint}"));
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
 
-use crate::error::{NodeError, Result};
+use crate::{
+    console::warn,
+    error::{NodeError, Result},
+};
 
 /// Where the words of a verb go.
 ///
@@ -28,8 +31,7 @@ impl Output {
     /// A line about the work, for people only.
     pub(crate) fn note(&self, line: impl AsRef<str>) {
         if !self.json {
-            // A closed standard error is no reason to stop the work.
-            let _ = writeln!(std::io::stderr(), "{}", line.as_ref());
+            warn(line.as_ref());
         }
     }
 

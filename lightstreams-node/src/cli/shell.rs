@@ -18,7 +18,10 @@ use super::{
     report_error,
     session::Session,
 };
-use crate::error::{Exit, NodeError, Result};
+use crate::{
+    console::say,
+    error::{Exit, NodeError, Result},
+};
 
 /// The longest line.
 const LINE_MAX: u64 = 64 * 1024;
@@ -75,7 +78,7 @@ fn read(words: Vec<String>, shell: &Common) -> Result<Option<Cli>> {
     let matches = match Cli::command().try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(help) if !help.use_stderr() => {
-            print!("{help}");
+            say(help);
             return Ok(None);
         }
         Err(error) => return Err(bad(error)),

@@ -2,6 +2,7 @@
 
 use super::{Secrets, dev_signers, init_logging, run_with};
 use crate::config::{Config, Storage};
+use crate::console::say;
 use crate::datadir::DataDir;
 use crate::error::{NodeError, Result, io_error};
 use crate::init::{DEV_CHAIN_ID, Init, Network, NewNetwork, init};
@@ -86,11 +87,15 @@ fn run_in(dir: &DataDir, plan: &Dev) -> Result<()> {
     let mut config = Config::load(dir)?;
     config.rpc = Some(plan.rpc);
     config.p2p.clone_from(&plan.p2p);
-    println!("data directory  {}", dir.root().display());
-    println!("JSON-RPC        http://{}   chain id {DEV_CHAIN_ID}", plan.rpc);
-    for account in &DEV_ACCOUNTS {
-        println!("account         {}   key {}", account.address, account.secret);
-    }
     let signer = first.signer().map_err(super::bad_key)?;
-    run_with(dir, config, Secrets { identity, signer: Some(signer), dev_signers: dev_signers()? }, lock)
+    let secrets = Secrets { identity, signer: Some(signer), dev_signers: dev_signers()? };
+    run_with(dir, config, secrets, lock, |node| {
+        say(format_args!("data directory  {}", node.dir.root().display()));
+        if let Some(rpc) = node.listeners.rpc {
+            say(format_args!("JSON-RPC        http://{rpc}   chain id {DEV_CHAIN_ID}"));
+        }
+        for account in &DEV_ACCOUNTS {
+            say(format_args!("account         {}   key {}", account.address, account.secret));
+        }
+    })
 }

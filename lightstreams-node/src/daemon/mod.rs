@@ -36,6 +36,7 @@ use lightstreams_chain::{
 use lightstreams_store::{Block, BlockStore, FileDisk, Gate, Session, p2p::BitswapExchange};
 use release::Releases;
 use std::fmt;
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +100,7 @@ pub fn run(dir: &DataDir, password: &PasswordSource) -> Result<()> {
     let config = Config::load(dir)?;
     let lock = dir.lock()?;
     let secrets = Secrets::unlock(dir, &config, password)?;
-    run_with(dir, config, secrets, lock)
+    run_with(dir, config, secrets, lock, |_| {})
 }
 
 /// What was unlocked before the start.
@@ -174,21 +175,27 @@ fn keystore_address(text: &str) -> Option<Address> {
     json.get("address")?.as_str()?.parse().ok()
 }
 
-/// Runs a node on a directory that this process has locked, until it is told to stop.
-fn run_with(dir: &DataDir, config: Config, secrets: Secrets, _lock: Lock) -> Result<()> {
+/// Runs a node on a directory that this process has locked, until it is told to stop; calls `ready` when it answers.
+fn run_with(
+    dir: &DataDir,
+    config: Config,
+    secrets: Secrets,
+    _lock: Lock,
+    ready: impl FnOnce(&Node),
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(64)
         .enable_all()
         .build()
         .map_err(|e| NodeError::new("runtime", "cannot start the runtime").because(e))?;
-    let ended = runtime.block_on(serve(dir, config, secrets));
+    let ended = runtime.block_on(serve(dir, config, secrets, ready));
     // A blocking call that does not end (a fetch from a silent peer) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
     ended
 }
 
-async fn serve(dir: &DataDir, config: Config, secrets: Secrets) -> Result<()> {
+async fn serve(dir: &DataDir, config: Config, secrets: Secrets, ready: impl FnOnce(&Node)) -> Result<()> {
     dir.check_socket_path()?;
     let mut stop = Signals::listen()?;
     let genesis = read_genesis(dir)?;
@@ -212,6 +219,7 @@ async fn serve(dir: &DataDir, config: Config, secrets: Secrets) -> Result<()> {
     let served = tokio::spawn(listeners.serve(node.clone(), stopped));
     let watcher = tokio::spawn(custody::watch(node.clone(), stopping.subscribe()));
     announce_ready(&node);
+    ready(&node);
     let ended = tokio::select! {
         () = stop.wait() => Ok(()),
         Some(error) = failed.recv() => Err(error),
@@ -441,7 +449,7 @@ fn announce_ready(node: &Node) {
         genesis = %node.chain.genesis_hash(),
         head = head.number(),
         peer = %node.identity.peer_id,
-        rpc = ?node.listeners.rpc,
+        rpc = node.listeners.rpc.map(tracing::field::display),
         socket = %node.dir.socket().display(),
         "ready"
     );
@@ -478,7 +486,11 @@ impl Signals {
 fn init_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("LIGHTSTREAMS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 /// Whether `block` is a manifest of the content at `place`.

@@ -26,6 +26,7 @@ use crate::{
         args::{DemoArgs, StorageArg},
         units,
     },
+    console::say,
     error::{NodeError, Result, io_error},
 };
 
@@ -111,30 +112,30 @@ impl Story {
         let password = self.stage.path("password");
         std::fs::write(&password, "demo\n").map_err(|error| io_error("write", &password, error))?;
 
-        self.step("three parties make their accounts; the publisher founds a proof-of-authority network")?;
+        self.step("three parties make their accounts; the publisher founds a proof-of-authority network");
         let [mut publisher, mut reader, mut stranger, artist] = self.players(&password)?;
         let friend = text(&reader.does(&["account", "new"])?, "address")?;
         self.found(&mut publisher, &mut reader, &mut stranger, &artist, &friend)?;
 
-        self.step("the publisher encrypts the file, stores the blocks and registers it, for sale with a royalty split")?;
+        self.step("the publisher encrypts the file, stores the blocks and registers it, for sale with a royalty split");
         let published = self.publish(&publisher, &artist, &file)?;
-        self.step("a stranger asks for the key, and for the blocks")?;
+        self.step("a stranger asks for the key, and for the blocks");
         self.refuse_stranger(&publisher, &stranger, &published)?;
         self.step(
             "the stranger registers the same payload as its own and asks the custodian for that id's key",
-        )?;
+        );
         self.refuse_copycat(&publisher, &stranger, &published, &password)?;
-        self.step("the reader buys, gets the key, fetches and opens")?;
+        self.step("the reader buys, gets the key, fetches and opens");
         let order = self.sell(&reader, &published)?;
-        self.step("the publisher tries to cut off the reader who paid")?;
+        self.step("the publisher tries to cut off the reader who paid");
         self.keep_paid(&publisher, &reader, &published, order)?;
-        self.step("a free grant is given, used and revoked")?;
+        self.step("a free grant is given, used and revoked");
         self.grant_and_revoke(&publisher, &reader, &friend, &published)?;
-        self.step("the custodian goes away (kill -9); the reader still opens what it bought")?;
+        self.step("the custodian goes away (kill -9); the reader still opens what it bought");
         let log = self.lose_custodian(&mut publisher, &reader, &published)?;
-        self.step("the stranger's node audits, with nothing but the chain and a copy of the release log")?;
+        self.step("the stranger's node audits, with nothing but the chain and a copy of the release log");
         self.audit(&stranger, &reader, &friend, &published, &log)?;
-        self.step("the publisher's node comes back; the payees withdraw")?;
+        self.step("the publisher's node comes back; the payees withdraw");
         self.pay_out(&mut publisher, &artist)?;
 
         for player in [&mut publisher, &mut reader, &mut stranger] {
@@ -142,24 +143,21 @@ impl Story {
             self.fact(&format!("{}'s node: at most {peak} MiB of memory after its start", player.name));
             holds(peak < 300, format!("the {}'s node stays below 300 MiB, and took {peak}", player.name))?;
         }
-        println!(
+        say(format_args!(
             "\nEvery promise held: {} steps in {:.1} s.",
             self.step,
             self.started.elapsed().as_secs_f64()
-        );
+        ));
         Ok(())
     }
 
-    fn step(&mut self, what: &str) -> Result<()> {
+    fn step(&mut self, what: &str) {
         self.step += 1;
-        let mut out = std::io::stdout();
-        writeln!(out, "\n{:>2}. {what}  [{:.1} s]", self.step, self.started.elapsed().as_secs_f64())
-            .and_then(|()| out.flush())
-            .map_err(|error| NodeError::new("stdout", "cannot write to standard output").because(error))
+        say(format_args!("\n{:>2}. {what}  [{:.1} s]", self.step, self.started.elapsed().as_secs_f64()));
     }
 
     fn fact(&self, line: &str) {
-        println!("    {line}");
+        say(format_args!("    {line}"));
     }
 
     fn file(&self, named: Option<&Path>) -> Result<PathBuf> {

@@ -9,3 +9,4 @@ mod shell;
 mod start;
 mod support;
 mod vault;
+mod wallets;

@@ -151,7 +151,7 @@ impl Home {
 }
 
 /// Another build of the command can be put under the same tests.
-fn binary() -> std::ffi::OsString {
+pub(crate) fn binary() -> std::ffi::OsString {
     std::env::var_os("LIGHTSTREAMS_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_lightstreams").into())
 }
 
