@@ -65,6 +65,33 @@ fn keys_are_read_in_their_one_spelling_only() {
 }
 
 #[test]
+fn keys_of_another_length_are_refused_though_their_checksum_is_right() {
+    let spell = |prefix, len| {
+        let (prefix, key) = (bech32::Hrp::parse(prefix).unwrap(), vec![9; len]);
+        bech32::encode::<bech32::Bech32>(prefix, &key).unwrap()
+    };
+    for (text, length) in [(spell("age", 32), true), (spell("age", 31), false), (spell("age", 33), false)] {
+        let expected = if length { Ok(()) } else { Err(ParseKeyError::Length) };
+        assert_eq!(text.parse::<X25519Recipient>().map(|_| ()), expected, "{text}");
+    }
+    for (len, length) in [(32, true), (0, false), (31, false), (33, false), (64, false)] {
+        let expected = if length { Ok(()) } else { Err(ParseKeyError::Length) };
+        let text = spell("age-secret-key-", len).to_uppercase();
+        assert_eq!(text.parse::<X25519Identity>().map(|_| ()), expected, "{text}");
+        #[cfg(feature = "hybrid")]
+        {
+            use lightstreams_crypto::{HybridIdentity, HybridRecipient};
+            let text = spell("age-secret-key-pq-", len).to_uppercase();
+            assert_eq!(text.parse::<HybridIdentity>().map(|_| ()), expected, "{text}");
+            assert_eq!(spell("age1pq", len).parse::<HybridRecipient>(), Err(ParseKeyError::Length));
+        }
+    }
+    // Bech32m is another checksum.
+    let other = bech32::encode::<bech32::Bech32m>(bech32::Hrp::parse("age").unwrap(), &[9; 32]).unwrap();
+    assert_eq!(other.parse::<X25519Recipient>(), Err(ParseKeyError::Encoding));
+}
+
+#[test]
 fn a_wrong_key_is_no_damage() {
     let (mine, other) = (X25519Identity::generate(&mut rng(6)), X25519Identity::generate(&mut rng(7)));
     let file = sealed_for(&mine, b"text", 8);
