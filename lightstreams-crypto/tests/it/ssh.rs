@@ -218,6 +218,55 @@ fn a_private_key_file_changed_in_any_bit_is_refused_or_is_the_same_key() {
     }
 }
 
+/// A private key file made by hand: the parts of its secret section, and what pads them.
+fn by_hand(count: u32, public: &[u8], numbers: [u32; 2], parts: [&[u8]; 4], padding: &[u8]) -> String {
+    let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+    let wire = [string(b"ssh-ed25519"), string(public)].concat();
+    let mut secret = numbers.map(u32::to_be_bytes).concat();
+    secret.extend(parts.map(string).concat());
+    secret.extend(padding);
+    let head = [string(b"none"), string(b"none"), string(b""), count.to_be_bytes().to_vec()].concat();
+    let bytes = [b"openssh-key-v1\0".to_vec(), head, string(&wire), string(&secret)].concat();
+    let text = STANDARD.encode(bytes);
+    format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{text}\n-----END OPENSSH PRIVATE KEY-----\n")
+}
+
+#[test]
+fn a_private_key_file_whose_parts_do_not_fit_together_is_refused() {
+    let (key, other) = (SigningKey::from_seed(&[7; 32]), SigningKey::from_seed(&[8; 32]));
+    let (public, foreign) = (&key.public(), &other.public());
+    let pair = [*key.expose_seed(), *public].concat();
+    let half = [*key.expose_seed(), *foreign].concat();
+    let kind = &b"ssh-ed25519"[..];
+    // 8 + 15 + 36 + 68 + 4 + 5 bytes are whole blocks of 8.
+    let good = [kind, public, &pair, b"12345"];
+    let read = |file: String| SshIdentity::from_openssh(&file, None).map(|key| *key.recipient().as_bytes());
+    assert_eq!(read(by_hand(1, public, [9, 9], good, b"")), Ok(*public));
+    let padded = [kind, public, &pair, b"12"];
+    assert_eq!(read(by_hand(1, public, [9, 9], padded, &[1, 2, 3])), Ok(*public));
+
+    let unsupported = |outcome| assert!(matches!(outcome, Err(ParseKeyError::Unsupported(_))), "{outcome:?}");
+    unsupported(read(by_hand(0, public, [9, 9], good, b"")));
+    unsupported(read(by_hand(2, public, [9, 9], good, b"")));
+    for (public, numbers, parts, padding) in [
+        (public, [9, 8], good, &b""[..]),
+        (foreign, [9, 9], good, b""),
+        (public, [9, 9], [b"ssh-ed25518", public, &pair, b"12345"], b""),
+        (public, [9, 9], [kind, foreign, &pair, b"12345"], b""),
+        (public, [9, 9], [kind, public, &half, b"12345"], b""),
+        (public, [9, 9], [kind, public, &pair[..63], b"123456"], b""),
+        (public, [9, 9], [kind, public, &[&pair[..], b"x"].concat(), b"1234"], b""),
+        (public, [9, 9], [kind, public, &pair[..31], &[b'x'; 38]], b""),
+        (public, [9, 9], good, &[1, 2, 3, 4, 5, 6, 7, 8]),
+        (public, [9, 9], padded, &[1, 2, 4]),
+        (public, [9, 9], padded, &[0, 0, 0]),
+        (public, [9, 9], padded, &[1, 2]),
+    ] {
+        let outcome = read(by_hand(1, public, numbers, parts, padding));
+        assert!(matches!(outcome, Err(ParseKeyError::OpenSsh(_))), "{outcome:?} {parts:?} {padding:?}");
+    }
+}
+
 #[test]
 fn damage_to_a_protected_key_is_refused() {
     let mut len = 0;
