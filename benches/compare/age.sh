@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")"
 target=${CARGO_TARGET_DIR:-target}
-cargo build --locked --release --target-dir "$target" --features ring
+cargo build --release --target-dir "$target" --features ring
 cp "$target/release/compare" "$target/release/compare-ring"
-cargo build --locked --release --target-dir "$target"
+cargo build --release --target-dir "$target"
 "$target/release/compare" run "${1:-1024}" "${2:-5}" "$target/release/compare-ring"
