@@ -36,4 +36,5 @@ pub mod http;
 pub mod init;
 pub mod network;
 pub mod secrets;
+pub mod units;
 pub mod vault;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use alloy_primitives::{Address, U256};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::units::{ByteRange, Share, parse_amount, parse_duration, parse_range};
+use crate::units::{ByteRange, Share, parse_amount, parse_duration, parse_range};
 
 /// Publish, sell, release and open encrypted content on a proof-of-authority chain.
 #[derive(Debug, Parser)]
@@ -211,7 +211,7 @@ pub struct Terms {
     #[arg(long = "split", value_name = "ADDRESS=PERCENT")]
     pub split: Vec<Share>,
     /// What a referrer earns of each sale, in percent.
-    #[arg(long, default_value = "0", value_name = "PERCENT", value_parser = super::units::parse_percent)]
+    #[arg(long, default_value = "0", value_name = "PERCENT", value_parser = crate::units::parse_percent)]
     pub referrer: u16,
     /// How long a buyer may read, as 30d, 12h or 90m; without it, for good.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

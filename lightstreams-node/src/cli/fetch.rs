@@ -23,13 +23,13 @@ use super::{
     payload::{self, Moved, Source},
     pipe,
     session::{Session, Status},
-    units::{self, ByteRange},
     wallet::Wallet,
 };
 use crate::{
     adapters::now_s,
     config::Config,
     error::{Exit, NodeError, Result, io_error},
+    units::{self, ByteRange},
     vault::{
         Answer, CustodianRecord, Domain, KeyRequest, Manifest, Metadata, PeerDelegation, RefusalCode,
         Release, Signed,

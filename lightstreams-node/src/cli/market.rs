@@ -10,10 +10,12 @@ use serde_json::json;
 use super::{
     args::{BuyArgs, CutArgs, ListArgs, Terms, WithdrawArgs},
     session::{Sent, Session, Status},
-    units::coins,
     wallet::Wallet,
 };
-use crate::error::{Exit, NodeError, Result};
+use crate::{
+    error::{Exit, NodeError, Result},
+    units::coins,
+};
 
 /// All of a sale, in basis points.
 const WHOLE: u16 = 10_000;

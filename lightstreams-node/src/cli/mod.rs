@@ -19,7 +19,6 @@ mod publish;
 mod report;
 pub(crate) mod session;
 mod shell;
-pub mod units;
 pub(crate) mod wallet;
 
 use std::{process::ExitCode, sync::Arc};

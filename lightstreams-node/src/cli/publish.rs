@@ -24,12 +24,12 @@ use super::{
     args::PublishArgs,
     content, market, pipe,
     session::{Sent, Session, Status},
-    units,
     wallet::Wallet,
 };
 use crate::{
     config::Config,
     error::{NodeError, Result, io_error},
+    units,
     vault::{Domain, Manifest, Metadata, Place, VersionInfo},
 };
 

@@ -20,10 +20,10 @@ use super::{
     args::{AuditArgs, ContentArgs},
     content,
     session::Session,
-    units::coins,
 };
 use crate::{
     error::{NodeError, Result},
+    units::coins,
     vault::{self, AuditEvent, Evidence, Manifest, leaf_of, merkle, read_log},
 };
 

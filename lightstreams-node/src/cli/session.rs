@@ -11,7 +11,7 @@ use lightstreams_acl::{ContentUri, Log};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{accounts, args::Common, keyring::Keyring, output::Output, units::coins, wallet::Wallet};
+use super::{accounts, args::Common, keyring::Keyring, output::Output, wallet::Wallet};
 use crate::{
     client::{Endpoint, NodeClient},
     config::Config,
@@ -19,6 +19,7 @@ use crate::{
     datadir::DataDir,
     error::{Exit, NodeError, Result},
     secrets::{NodeIdentity, Password, PasswordSource},
+    units::coins,
 };
 
 /// How long a transaction may take to be in a block, and a block to be final.

@@ -22,12 +22,10 @@ use sha2::{Digest, Sha256};
 
 use self::stage::{Player, number, text};
 use crate::{
-    cli::{
-        args::{DemoArgs, StorageArg},
-        units,
-    },
+    cli::args::{DemoArgs, StorageArg},
     console::say,
     error::{NodeError, Result, io_error},
+    units,
 };
 
 /// Bytes of the sample that is published without a FILE.

@@ -19,6 +19,7 @@ use lightstreams_acl::{AclError, Event, Log, Permission};
 
 use super::manifest::Place;
 use super::messages::{BlockPoint, CustodianRecord, Release};
+use crate::units::{Utc, coins};
 
 /// A log of a contract, with the time of its block where it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,7 +215,7 @@ impl fmt::Display for AuditAction {
                 write!(f, "was granted {level}")?;
                 match expires {
                     0 => {}
-                    at => write!(f, " until {at}")?,
+                    at => write!(f, " until {}", Utc(*at))?,
                 }
                 if *source == 0 { Ok(()) } else { write!(f, " by module {source}") }
             }
@@ -223,11 +224,13 @@ impl fmt::Display for AuditAction {
             Self::PublicSet { on: false } => f.write_str("made the content private"),
             Self::CustodySet { custodians } => write!(f, "set custody to {} account(s)", custodians.len()),
             Self::Transferred => f.write_str("became the owner"),
-            Self::Listed { plan, price } => write!(f, "offered plan {plan} for {price}"),
+            Self::Listed { plan, price } => write!(f, "offered plan {plan} for {} coins", coins(*price)),
             Self::Purchased { order, plan, price } => {
-                write!(f, "got order {order} of plan {plan} for {price}")
+                write!(f, "got order {order} of plan {plan} for {} coins", coins(*price))
             }
-            Self::Cut { order, price } => write!(f, "lost order {order} against a refund of {price}"),
+            Self::Cut { order, price } => {
+                write!(f, "lost order {order} against a refund of {} coins", coins(*price))
+            }
             Self::Released { version, granted, .. } => {
                 write!(f, "got the key of version {version}")?;
                 match granted {
@@ -249,7 +252,7 @@ impl fmt::Display for AuditLine {
     /// Time, block, who, what, by whom, and what is wrong, in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.time {
-            Some(time) => write!(f, "{time} ")?,
+            Some(time) => write!(f, "{} ", Utc(time))?,
             None => f.write_str("- ")?,
         }
         write!(f, "block {}: {} {}", self.block.number, self.who, self.what)?;

@@ -1,6 +1,10 @@
-//! Amounts, durations, percentages and byte ranges as people write them.
+//! Amounts, times, durations, percentages and byte ranges as people write them.
 
-use std::str::FromStr;
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use alloy_primitives::{Address, U256};
 
@@ -27,6 +31,22 @@ pub fn coins(wei: U256) -> String {
     match fraction.trim_end_matches('0') {
         "" => whole.to_owned(),
         fraction => format!("{whole}.{fraction}"),
+    }
+}
+
+/// A time in Unix seconds as people read it: `2026-01-31T12:00:00Z` (RFC 3339); one after the year 9999 as its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Utc(pub u64);
+
+/// 9999-12-31T23:59:59Z
+const UTC_MAX: u64 = 253_402_300_799;
+
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(self.0)) {
+            Some(time) if self.0 <= UTC_MAX => write!(f, "{}", humantime::format_rfc3339_seconds(time)),
+            _ => write!(f, "{}", self.0),
+        }
     }
 }
 
@@ -116,6 +136,14 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_written_in_utc_and_absurd_ones_as_they_are() {
+        assert_eq!(Utc(0).to_string(), "1970-01-01T00:00:00Z");
+        assert_eq!(Utc(1_795_280_735).to_string(), "2026-11-21T17:05:35Z");
+        assert_eq!(Utc(UTC_MAX).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Utc(u64::MAX).to_string(), u64::MAX.to_string());
+    }
 
     #[test]
     fn amounts_are_read_exactly_and_written_back() {
