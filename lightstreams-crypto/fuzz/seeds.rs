@@ -3,8 +3,8 @@
 use std::{fs, io, path::PathBuf};
 
 use lightstreams_crypto::{
-    ArmorWriter, HybridIdentity, Recipient, ScryptRecipient, X25519Identity, encrypt, rand_core::CryptoRng,
-    testing::weak_keystore,
+    ArmorWriter, HybridIdentity, Recipient, ScryptRecipient, SshIdentity, X25519Identity, encrypt,
+    rand_core::CryptoRng, testing::weak_keystore,
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -19,10 +19,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (x25519, hybrid) = (X25519Identity::generate(rng), HybridIdentity::generate(rng));
     let (to_x25519, to_hybrid) = (x25519.recipient(), hybrid.recipient());
     let to_scrypt = ScryptRecipient::new("password").with_work_factor(2);
-    let kinds: [(&str, Vec<&dyn Recipient>); 4] = [
+    let to_ssh = SshIdentity::from_seed(&[3; 32]).recipient();
+    let kinds: [(&str, Vec<&dyn Recipient>); 5] = [
         ("x25519", vec![&to_x25519]),
         ("many", vec![&to_x25519; 5]),
         ("hybrid", vec![&to_hybrid]),
+        ("ssh", vec![&to_ssh, &to_x25519]),
         ("scrypt", vec![&to_scrypt]),
     ];
     for (kind, recipients) in kinds {
@@ -39,7 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         write("armor", &format!("{kind}-crlf"), format!(" \n{crlf} \n").as_bytes())?;
     }
     // A stanza of an unknown kind, with a body that fills its last line.
-    let grease = format!("age-encryption.org/v1\n-> grease a b\n{}\n\n--- {}\n", "A".repeat(64), "A".repeat(43));
+    let grease =
+        format!("age-encryption.org/v1\n-> grease a b\n{}\n\n--- {}\n", "A".repeat(64), "A".repeat(43));
     write("header", "unknown", grease.as_bytes())?;
 
     // See payload.rs: length, then changes.
@@ -63,8 +66,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     write("keys", "x25519-secret", x25519.to_secret_string().as_bytes())?;
     write("keys", "hybrid", to_hybrid.to_string().as_bytes())?;
     write("keys", "hybrid-secret", hybrid.to_secret_string().as_bytes())?;
-    // An SSH key that RFC 8032 prints the public half of.
-    let ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea comment\n";
-    write("keys", "ssh", ssh.as_bytes())?;
+    write("keys", "ssh", format!("{to_ssh} comment\n").as_bytes())?;
     Ok(())
 }

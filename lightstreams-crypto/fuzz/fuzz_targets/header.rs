@@ -2,12 +2,25 @@
 
 #![no_main]
 
+use std::sync::LazyLock;
+
 use libfuzzer_sys::fuzz_target;
 use lightstreams_crypto::{
-    Error, FileKey, Header, HybridIdentity, Identity, Recipient, ScryptIdentity, Stanza, X25519Identity,
-    rand_core::CryptoRng,
+    Error, FileKey, Header, HybridIdentity, Identity, Recipient, ScryptIdentity, SshIdentity, Stanza,
+    X25519Identity, rand_core::CryptoRng,
 };
 use rand::{SeedableRng, rngs::StdRng};
+
+/// The keys of seeds.rs.
+static KEYS: LazyLock<(X25519Identity, HybridIdentity, SshIdentity, ScryptIdentity)> = LazyLock::new(|| {
+    let rng: &mut dyn CryptoRng = &mut StdRng::seed_from_u64(1);
+    (
+        X25519Identity::generate(rng),
+        HybridIdentity::generate(rng),
+        SshIdentity::from_seed(&[3; 32]),
+        ScryptIdentity::new("password").with_work_factor_max(4),
+    )
+});
 
 fuzz_target!(|data: &[u8]| {
     let parsed = Header::parse(data);
@@ -22,10 +35,8 @@ fuzz_target!(|data: &[u8]| {
         _ => panic!("{parsed:?} and {read:?}"),
     }
 
-    let rng = &mut StdRng::seed_from_u64(1);
-    let (x25519, hybrid) = (X25519Identity::generate(rng), HybridIdentity::generate(rng));
-    let scrypt = ScryptIdentity::new("password").with_work_factor_max(4);
-    let identities: [&dyn Identity; 3] = [&x25519, &hybrid, &scrypt];
+    let (x25519, hybrid, ssh, scrypt) = &*KEYS;
+    let identities: [&dyn Identity; 4] = [x25519, hybrid, ssh, scrypt];
     if let Ok((header, _)) = &parsed {
         let _ = header.unwrap(&identities);
         let (again, nonce) = (header.stanzas().to_vec(), [0; 16]);
@@ -37,7 +48,8 @@ fuzz_target!(|data: &[u8]| {
         let file_key = FileKey::from_bytes([7; 16]);
         let copies: Vec<Copy> = again.into_iter().map(Copy).collect();
         let recipients: Vec<&dyn Recipient> = copies.iter().map(|copy| copy as &dyn Recipient).collect();
-        let written = Header::wrap(&file_key, &recipients, rng).expect("what parsed can be written");
+        let written = Header::wrap(&file_key, &recipients, &mut StdRng::seed_from_u64(2))
+            .expect("what parsed can be written");
         assert_eq!(written.stanzas(), header.stanzas());
         written.verify(&file_key).expect("its own MAC");
         assert_eq!(Header::parse(written.as_bytes()).expect("what is written parses").0, written);

@@ -241,7 +241,7 @@ fn on_terminal(dir: &Path, command: &str, typed: &str) {
 }
 
 #[track_caller]
-fn success(output: Output) -> Vec<u8> {
+pub(crate) fn success(output: Output) -> Vec<u8> {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}: {err} {out}", output.status);
     output.stdout

@@ -18,6 +18,7 @@ mod javascript;
 mod keylist;
 mod keystore;
 mod payload;
+mod rage;
 mod recipients;
 mod secrets;
 mod seek;
