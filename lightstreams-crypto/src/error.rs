@@ -113,9 +113,10 @@ impl Error {
             | Error::DamagedPayload { .. }
             | Error::TruncatedPayload { .. }
             | Error::TrailingData { .. }
-            | Error::DamagedMetadata => true,
+            | Error::DamagedMetadata
+            // The armor of a payload is looked at only if the header has opened.
+            | Error::MalformedArmor { .. } => true,
             Error::MalformedHeader { .. }
-            | Error::MalformedArmor { .. }
             | Error::ExcessiveWork { .. }
             | Error::TooLarge { .. }
             | Error::Unsupported(_)

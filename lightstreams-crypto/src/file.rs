@@ -49,7 +49,7 @@ pub fn decryptor<R: BufRead>(
 ) -> Result<PayloadDecryptor<MaybeArmored<R>>, Error> {
     let mut reader = MaybeArmored::new(reader);
     let header = Header::read(&mut reader)?;
-    let file_key = header.unwrap(identities)?;
+    // The nonce before the keys: that it is missing must not tell whether one of them fits.
     let mut nonce = [0; PayloadNonce::LEN];
     reader.read_exact(&mut nonce).map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => Error::MalformedHeader {
@@ -58,6 +58,7 @@ pub fn decryptor<R: BufRead>(
         },
         _ => Error::from(error),
     })?;
+    let file_key = header.unwrap(identities)?;
     let key = PayloadKey::derive(&file_key, &PayloadNonce::from_bytes(nonce));
     Ok(PayloadDecryptor::new(key, reader))
 }

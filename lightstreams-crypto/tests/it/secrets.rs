@@ -1,10 +1,10 @@
 //! No secret shows where things are printed.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, io::Write};
 
 use lightstreams_crypto::{
-    AnyIdentity, CollectionKey, FileKey, PayloadDecryptor, PayloadEncryptor, PayloadKey, PayloadNonce,
-    ScryptIdentity, ScryptRecipient, SshIdentity, X25519Identity, ed25519::SigningKey,
+    AnyIdentity, ArmorWriter, CollectionKey, FileKey, PayloadDecryptor, PayloadEncryptor, PayloadKey,
+    PayloadNonce, ScryptIdentity, ScryptRecipient, SshIdentity, X25519Identity, ed25519::SigningKey,
 };
 
 use crate::{opened, rng, sealed_for, split};
@@ -62,7 +62,12 @@ fn outcomes_that_a_key_had_a_part_in_are_marked() {
     assert!(asked(&changed(file.len() - 1)), "payload");
     assert!(asked(&file[..file.len() - 1]), "cut");
     assert!(asked(&[&file[..], &[0]].concat()), "longer");
+    let mut armor = ArmorWriter::new(Vec::new());
+    armor.write_all(&file).unwrap();
+    let armored = armor.finish().unwrap();
+    assert!(asked(&armored[..armored.len() - 5]), "armor behind a header that opened");
     // And these everybody sees.
+    assert!(!opened(&[&bob], &file[..header_len]).unwrap_err().depends_on_key(), "no nonce, no key");
     assert!(!asked(&changed(0)), "not a header");
     assert!(!asked(&file[..header_len]), "no nonce");
     assert!(!asked(b""), "nothing");
