@@ -2,7 +2,7 @@
 //!
 //! With `--features ring` on that cipher. Against the `age` crate and command: `compare/age.sh`.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::{
     hint::black_box,
