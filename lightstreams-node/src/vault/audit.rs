@@ -18,7 +18,7 @@ use lightstreams_acl::abi::Market::MarketEvents as Market;
 use lightstreams_acl::{AclError, Event, Log, Permission};
 
 use super::manifest::Place;
-use super::messages::{BlockPoint, CustodianRecord, Release};
+use super::records::{BlockPoint, CustodianRecord, Release};
 use crate::units::{Utc, coins};
 
 /// A log of a contract, with the time of its block where it is known.

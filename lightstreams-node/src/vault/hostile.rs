@@ -66,7 +66,7 @@ fn receipt() -> Receipt {
         revision: 0,
         epoch: 0,
         reader: Address::repeat_byte(3),
-        header_hash: super::messages::sha256(b"header"),
+        header_hash: super::records::sha256(b"header"),
         final_block: BlockPoint { number: 7, hash: B256::repeat_byte(4) },
         head: BlockPoint { number: 9, hash: B256::repeat_byte(5) },
         finality: Finality::Probabilistic,

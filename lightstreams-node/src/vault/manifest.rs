@@ -19,7 +19,8 @@ use lightstreams_crypto::{self as crypto, FileKey, PayloadNonce};
 use lightstreams_store::{Block, DAG_CBOR, DAG_PB, RAW};
 use rand::CryptoRng;
 
-use super::messages::{Domain, SIGNATURE_MAX, sha256};
+use super::messages::{Domain, SIGNATURE_MAX};
+use super::records::sha256;
 use super::signature;
 use super::wire::{self, Fields, IntoIpld as _, MapBuilder, WireError};
 

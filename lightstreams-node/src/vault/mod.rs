@@ -14,6 +14,7 @@ mod manifest;
 pub mod merkle;
 mod messages;
 mod receipts;
+mod records;
 mod release;
 pub mod signature;
 mod wire;
@@ -23,11 +24,14 @@ pub use index::{Belonging, ContentIndex, Gate, IndexError, IndexedContent, Origi
 pub use kept::{Kept, KeptError, KeptHeaders};
 pub use manifest::{Card, Manifest, ManifestError, Metadata, MetadataError, Place, VersionInfo};
 pub use messages::{
-    ANSWER_MAX, Answer, AuthAnswer, BlockPoint, CLOCK_SKEW_SECONDS, CustodianRecord, DELEGATION_MAX,
-    DELEGATION_SECONDS_MAX, Domain, Finality, KeyRequest, Message, PeerDelegation, REQUEST_MAX, Receipt,
-    RecordError, Refusal, RefusalCode, Release, ReleaseRequest, SEEDERS_MAX, Signed, SignedRefusal,
+    CLOCK_SKEW_SECONDS, DELEGATION_MAX, DELEGATION_SECONDS_MAX, Domain, KeyRequest, Message, PeerDelegation,
+    REQUEST_MAX, ReleaseRequest, Signed,
 };
 pub use receipts::{LoggedRelease, ReleaseLog, ReleaseLogError, leaf_of, read_log};
+pub use records::{
+    ANSWER_MAX, Answer, AuthAnswer, BlockPoint, CustodianRecord, Finality, Receipt, RecordError, Refusal,
+    RefusalCode, Release, SEEDERS_MAX, SignedRefusal,
+};
 pub use release::{
     Admission, Answered, ChainHead, ChainView, ContentState, Custodian, Fault, PATH_MAX, REQUEST_SECONDS_MAX,
     ReleaseEngine, Tip, code_of,

@@ -16,7 +16,8 @@ use alloy_primitives::{Address, B256};
 use lightstreams_store::{Disk, DiskFile, Log, LogError};
 
 use super::merkle;
-use super::messages::{CLOCK_SKEW_SECONDS, Receipt, Release};
+use super::messages::CLOCK_SKEW_SECONDS;
+use super::records::{Receipt, Release};
 use super::wire::{self, Fields, MapBuilder, WireError};
 
 /// The log's name on its disk.

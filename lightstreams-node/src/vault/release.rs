@@ -24,11 +24,11 @@ use lightstreams_store::{BlockStore, StoreError};
 use rand::CryptoRng;
 
 use super::manifest::{Manifest, Place, VersionInfo};
-use super::messages::{
-    Answer, BlockPoint, CLOCK_SKEW_SECONDS, Domain, Finality, KeyRequest, Receipt, Refusal, RefusalCode,
-    Release, ReleaseRequest, SEEDERS_MAX, Signed, sha256,
-};
+use super::messages::{CLOCK_SKEW_SECONDS, Domain, KeyRequest, ReleaseRequest, Signed};
 use super::receipts::{Known, LoggedRelease, ReleaseLog, ReleaseLogError};
+use super::records::{
+    Answer, BlockPoint, Finality, Receipt, Refusal, RefusalCode, Release, SEEDERS_MAX, sha256,
+};
 use super::signature;
 
 /// How far ahead a request may set its end.
