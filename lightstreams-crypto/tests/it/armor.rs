@@ -55,6 +55,9 @@ fn what_is_not_strict_is_refused_and_its_line_named() {
     refuses(&format!("garbage\n{good}"), 1, "first line");
     refuses(&format!(" {good}"), 1, "indented");
     refuses(&format!("\n\t{good}"), 2, "indented");
+    let indented = format!("\n {good}");
+    let mut bytewise = ArmorReader::new(BufReader::with_capacity(1, indented.as_bytes()));
+    assert!(matches!(bytewise.fill_buf().map_err(Error::from), Err(Error::MalformedArmor { line: 2, .. })));
     refuses(&format!("\r{good}"), 1, "indented");
     refuses(&with("BEGIN AGE", "BEGIN PGP"), 1, "first line");
     refuses(&with("FILE-----\n", "FILE----- \n"), 1, "first line");
@@ -176,6 +179,7 @@ struct Halting<'a> {
     bytes: &'a [u8],
     sizes: Vec<usize>,
     turn: usize,
+    halts: &'a Cell<usize>,
 }
 
 impl Read for Halting<'_> {
@@ -183,6 +187,7 @@ impl Read for Halting<'_> {
         let size = self.sizes[self.turn % self.sizes.len()];
         self.turn += 1;
         if size == 0 && !self.bytes.is_empty() {
+            self.halts.set(self.halts.get() + 1);
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let (now, later) = self.bytes.split_at(size.min(buf.len()).min(self.bytes.len()));
@@ -268,17 +273,23 @@ proptest! {
         if crlf {
             text = str::from_utf8(&text).unwrap().replace('\n', "\r\n").into_bytes();
         }
-        let source = Halting { bytes: &text, sizes, turn: 0 };
+        let halts = Cell::new(0);
+        let source = Halting { bytes: &text, sizes, turn: 0, halts: &halts };
         let mut reader = ArmorReader::new(BufReader::with_capacity(capacity, source));
-        let mut found = Vec::new();
+        let (mut found, mut errors) = (Vec::new(), 0);
         loop {
             let mut part = [0; 97];
             match reader.read(&mut part) {
                 Ok(0) => break,
                 Ok(count) => found.extend_from_slice(&part[..count]),
-                Err(error) => prop_assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                Err(error) => {
+                    prop_assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    errors += 1;
+                }
             }
         }
+        // Every error of the source is passed on, once.
+        prop_assert_eq!(errors, halts.get());
         prop_assert_eq!(found, bytes);
     }
 

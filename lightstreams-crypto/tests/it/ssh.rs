@@ -296,7 +296,7 @@ fn the_armor_of_a_private_key_is_read_strictly() {
         &PLAIN.replacen("b3Bl", "b3B*", 1),
         &PLAIN.replacen("b3Bl", "c3Bl", 1),
         &PLAIN.replacen("b3Bl", " b3Bl", 1),
-        &format!("{PLAIN}{}x", "\n".repeat(16 * 1024)),
+        &format!("{PLAIN}{}", "\n".repeat(16 * 1024)),
     ] {
         let outcome = SshIdentity::from_openssh(file, None);
         assert!(matches!(outcome, Err(ParseKeyError::OpenSsh(_))), "{outcome:?} for {file:?}");
