@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! shape (s, k) --> nodes, parents first --> CAR
-//!                  leaves, in order, a window at a time:  fetcher thread --1 window--> keeper: store, CAR
+//!                  leaves, in order, a window at a time:  fetcher thread --1 window--> store, CAR
 //! ```
 //!
 //! What is held here is not asked for. The others come through the block exchange from the providers, which are
@@ -214,6 +214,20 @@ impl Out {
     }
 }
 
+/// What could be had of the blocks asked for.
+struct Gathered {
+    found: HashMap<Cid, Block>,
+    /// Those that a provider gave.
+    came: Vec<Block>,
+    failed: Option<NodeError>,
+}
+
+/// Leaves that stand next to each other, and those of them that a provider gave.
+struct Window {
+    leaves: Vec<Block>,
+    came: Vec<Block>,
+}
+
 /// Blocks from here or from the providers.
 struct Source {
     node: Arc<Node>,
@@ -269,8 +283,19 @@ impl Source {
         })
     }
 
-    /// The blocks `cids` as far as they can be had, and why the others cannot.
+    /// The blocks `cids` as far as they can be had, those that came kept, and why the others cannot be had.
     fn get_many(&self, cids: &[Cid]) -> Result<(HashMap<Cid, Block>, Option<NodeError>)> {
+        let got = self.gather(cids);
+        self.keep(&got.came)?;
+        Ok((got.found, got.failed))
+    }
+
+    /// Keeps blocks that came, if they are to be kept.
+    fn keep(&self, came: &[Block]) -> Result<()> {
+        if self.keep { keep(&self.node, Some(&self.place), came) } else { Ok(()) }
+    }
+
+    fn gather(&self, cids: &[Cid]) -> Gathered {
         let (mut found, mut missing) = (HashMap::with_capacity(cids.len()), Vec::new());
         for cid in cids {
             match self.node.store.get(cid) {
@@ -282,16 +307,9 @@ impl Source {
                 }
             }
         }
-        if missing.is_empty() {
-            return Ok((found, None));
-        }
-        let held = found.len();
-        let failed = self.fetch(&missing, &mut found).err();
-        if self.keep && found.len() > held {
-            let came: Vec<Block> = missing.iter().filter_map(|cid| found.get(cid).cloned()).collect();
-            keep(&self.node, Some(&self.place), &came)?;
-        }
-        Ok((found, failed))
+        let failed = if missing.is_empty() { None } else { self.fetch(&missing, &mut found).err() };
+        let came = missing.iter().filter_map(|cid| found.get(cid).cloned()).collect();
+        Gathered { found, came, failed }
     }
 
     fn fetch(&self, cids: &[Cid], found: &mut HashMap<Cid, Block>) -> Result<()> {
@@ -362,7 +380,10 @@ impl Source {
     ) -> Result<()> {
         let reader = PayloadReader::open(self, &p, shape.clone()).map_err(read_error)?;
         let window = (WINDOW_BYTES / shape.leaf_len(0).unwrap_or(1).max(1)).clamp(1, MAX_WANTS as u64);
-        let mut first = Some(self.window(&reader, &leaves, leaves.start, window)?);
+        let mut first = self.window(&reader, &leaves, leaves.start, window)?;
+        // A disk that takes no block is a reason to refuse, not to break off.
+        self.keep(&std::mem::take(&mut first.came))?;
+        let mut first = Some(first);
         begin(begun);
         for piece in pieces(leaves.clone(), NODE_PIECE) {
             let again = piece.start > leaves.start;
@@ -371,7 +392,7 @@ impl Source {
                 node.map_or(Ok(()), |node| out.write(&node))?;
             }
         }
-        let (to, from) = mpsc::sync_channel::<Result<Vec<Block>>>(1);
+        let (to, from) = mpsc::sync_channel::<Result<Window>>(1);
         let fetched = std::thread::scope(|scope| {
             let (reader, leaves) = (&reader, &leaves);
             scope.spawn(move || {
@@ -387,7 +408,12 @@ impl Source {
                 }
             });
             let mut taken = from.into_iter();
-            taken.try_for_each(|blocks| blocks?.iter().try_for_each(|block| out.write(block)))
+            // The next window is on its way while this one is made durable.
+            taken.try_for_each(|window| {
+                let window = window?;
+                self.keep(&window.came)?;
+                window.leaves.iter().try_for_each(|block| out.write(block))
+            })
         });
         fetched?;
         if self.keep {
@@ -400,22 +426,26 @@ impl Source {
         Ok(())
     }
 
-    /// The leaves of one window, in order, all of them.
+    /// The leaves of one window, in order, all of them; those that came are not kept yet.
     fn window(
         &self,
         reader: &PayloadReader<&Self>,
         leaves: &Range<u64>,
         start: u64,
         window: u64,
-    ) -> Result<Vec<Block>> {
+    ) -> Result<Window> {
         let cids =
             reader.leaf_cids(start..leaves.end.min(start.saturating_add(window))).map_err(read_error)?;
-        let (found, failed) = self.get_many(&cids)?;
+        let Gathered { found, came, failed } = self.gather(&cids);
         if let Some(error) = failed {
+            // What did come need not come again.
+            self.keep(&came)?;
             return Err(error);
         }
-        let all: Option<Vec<Block>> = cids.iter().map(|cid| found.get(cid).cloned()).collect();
-        all.ok_or_else(|| NodeError::new("blocks_missing", "a leaf did not come").exit(Exit::Peer))
+        let leaves: Option<Vec<Block>> = cids.iter().map(|cid| found.get(cid).cloned()).collect();
+        let leaves =
+            leaves.ok_or_else(|| NodeError::new("blocks_missing", "a leaf did not come").exit(Exit::Peer))?;
+        Ok(Window { leaves, came })
     }
 
     fn index(&self, manifest: &Cid) -> Result<()> {
