@@ -42,12 +42,13 @@ use lightstreams_store::{Block, CarReader, FileDisk};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::io::Read;
+use std::sync::{Arc, mpsc};
 
 /// A JSON body has at most this many bytes.
 const JSON_LEN_MAX: usize = 1 << 20;
 /// Blocks of an upload are stored in batches of about so many bytes.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 8 << 20;
 /// And at most so many blocks.
 const BATCH_BLOCKS: usize = 1024;
 /// Endpoints tried for one release.
@@ -189,28 +190,44 @@ async fn put_blocks(State(node): Shared, Query(query): Query<PutBlocks>, body: B
 }
 
 /// Verifies and stores the blocks of a CAR; returns their number and bytes once all of them are durable.
-fn store_car(node: &Node, place: Option<&Place>, input: impl std::io::Read) -> Result<(u64, u64)> {
+///
+/// One thread verifies the next batch while this one makes the last one durable.
+fn store_car(node: &Node, place: Option<&Place>, input: impl Read + Send) -> Result<(u64, u64)> {
+    let (to, batches) = mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let sent = read_batches(input, |batch| to.send(Ok(batch)).is_ok());
+            // Whoever takes the batches is gone if it failed itself, and says so.
+            let _ = sent.map_err(|error| to.send(Err(error)));
+        });
+        let (mut blocks, mut bytes) = (0u64, 0u64);
+        for batch in batches {
+            let batch: Vec<Block> = batch?;
+            keep(node, place, &batch)?;
+            blocks += batch.len() as u64;
+            bytes += batch.iter().map(|block| block.len() as u64).sum::<u64>();
+        }
+        Ok((blocks, bytes))
+    })
+}
+
+/// Reads a CAR in batches until its end, or until `take` wants no more.
+fn read_batches(input: impl Read, take: impl Fn(Vec<Block>) -> bool) -> Result<()> {
     let wrong = |e| NodeError::usage("bad_car", "the CAR stream cannot be read").because(e);
     let mut car = CarReader::new(input).map_err(wrong)?;
-    let (mut blocks, mut bytes, mut batch, mut batch_bytes) = (0u64, 0u64, Vec::new(), 0);
-    loop {
-        let block = car.next_block().map_err(wrong)?;
-        let last = block.is_none();
-        if let Some(block) = block {
-            blocks += 1;
-            bytes += block.len() as u64;
-            batch_bytes += block.len();
-            batch.push(block);
-        }
-        if last || batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_BLOCKS {
-            keep(node, place, &batch)?;
-            batch.clear();
+    let (mut batch, mut batch_bytes) = (Vec::new(), 0);
+    while let Some(block) = car.next_block().map_err(wrong)? {
+        batch_bytes += block.len();
+        batch.push(block);
+        if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_BLOCKS {
             batch_bytes = 0;
-        }
-        if last {
-            return Ok((blocks, bytes));
+            if !take(std::mem::take(&mut batch)) {
+                return Ok(());
+            }
         }
     }
+    take(batch);
+    Ok(())
 }
 
 /// Stores blocks, which belong to `place` from before they can be served.
