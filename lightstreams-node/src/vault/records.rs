@@ -465,7 +465,7 @@ pub struct CustodianRecord {
     pub account: Address,
     /// The Ed25519 key that signs, and the peer's key.
     pub holder: B256,
-    /// Age recipients to put into headers, as in [`KeyRequest::recipient`].
+    /// Age recipients to put into headers, as in [`KeyRequest::recipient`](super::KeyRequest::recipient).
     pub recipients: Vec<Vec<u8>>,
     /// Multiaddresses, or https URLs.
     pub endpoints: Vec<String>,
