@@ -6,8 +6,8 @@
 
 // A case that panics has failed, and is reported as such.
 #![allow(clippy::indexing_slicing)]
-// Built without any suite, it can still tell their names.
-#![cfg_attr(not(feature = "crypto"), allow(dead_code, unused_imports))]
+// Built with some of the suites or none, not all is needed, and it can still tell their names.
+#![cfg_attr(not(all(feature = "crypto", feature = "store")), allow(dead_code, unused_imports))]
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -16,6 +16,8 @@ use report::{Report, Run};
 #[cfg(feature = "crypto")]
 mod crypto;
 mod report;
+#[cfg(feature = "store")]
+mod store;
 
 /// Declares the suites: Cargo feature, name, function. `x` reads these lines too, to build no more than is asked
 /// for.
@@ -45,6 +47,8 @@ suites! {
     "crypto": "hpke" => crypto::hpke::run;
     "crypto": "keystore" => crypto::keystore::run;
     "crypto": "wycheproof" => crypto::wycheproof::run;
+    "store": "codecs" => store::codecs::run;
+    "store": "multiformats" => store::multiformats::run;
 }
 
 /// Cases that may fail: suite, name of the case, reason. They are counted as failed and do not fail the run.

@@ -5,7 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use cid::Cid;
 use multihash::Multihash;
-use sha2::{Digest, Sha256, Sha512};
+
+use crate::hash::{HashFunction, IDENTITY};
 
 /// Codec of opaque bytes: leaves of files, age headers, encrypted chunks.
 pub const RAW: u64 = 0x55;
@@ -16,13 +17,6 @@ pub const DAG_CBOR: u64 = 0x71;
 
 /// The longest block that is created, stored or exchanged: 2 MiB, as everywhere in IPFS.
 pub const MAX_BLOCK_LEN: usize = 2 * 1024 * 1024;
-
-/// Longest digest of an identity CID, which carries its bytes in itself.
-const MAX_IDENTITY_LEN: usize = 64;
-
-const IDENTITY: u64 = 0x00;
-const SHA2_256: u64 = 0x12;
-const SHA2_512: u64 = 0x13;
 
 /// Bytes together with their CID; there is no way to build one whose bytes do not hash to its CID.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -40,26 +34,23 @@ impl Block {
     /// Names `data` by a CIDv1 of `codec` and sha2-256.
     pub fn new(codec: u64, data: impl Into<Bytes>) -> Self {
         let data = data.into();
-        let cid = Cid::new_v1(codec, sha2_256(&data));
+        let cid = Cid::new_v1(codec, HashFunction::SHA2_256.digest(&data));
         Self { cid, data }
+    }
+
+    /// Names `data` by a CIDv1 of `codec` and `hash`.
+    pub fn with_hash(codec: u64, hash: HashFunction, data: impl Into<Bytes>) -> Self {
+        let data = data.into();
+        Self { cid: Cid::new_v1(codec, hash.digest(&data)), data }
     }
 
     /// Takes `data` that somebody says is `cid`, and checks it.
     ///
-    /// Known hash functions are sha2-256, sha2-512 and identity.
+    /// Known hash functions are those of [`HashFunction`], with their whole digest, and identity of up to 64 bytes.
     pub fn from_cid(cid: Cid, data: impl Into<Bytes>) -> Result<Self, BlockError> {
         let data = data.into();
         check_len(data.len())?;
-        let hash = cid.hash();
-        let matches = match hash.code() {
-            SHA2_256 => Sha256::digest(&data).as_slice() == hash.digest(),
-            SHA2_512 => Sha512::digest(&data).as_slice() == hash.digest(),
-            IDENTITY => data.len() <= MAX_IDENTITY_LEN && data.as_ref() == hash.digest(),
-            code => return Err(BlockError::UnknownHash { code }),
-        };
-        if !matches {
-            return Err(BlockError::Mismatch);
-        }
+        verify(cid.hash(), &data)?;
         Ok(Self { cid, data })
     }
 
@@ -135,8 +126,11 @@ pub(crate) fn check_len(len: usize) -> Result<(), BlockError> {
     Ok(())
 }
 
-fn sha2_256(data: &[u8]) -> Multihash<64> {
-    let digest: [u8; 32] = Sha256::digest(data).into();
-    // 32 never exceeds 64, the only way `wrap` can fail.
-    Multihash::wrap(SHA2_256, &digest).unwrap_or_default()
+/// Checks that `data` hashes to `hash`; a digest that was cut short names nothing.
+fn verify(hash: &Multihash<64>, data: &[u8]) -> Result<(), BlockError> {
+    let matches = match hash.code() {
+        IDENTITY => data == hash.digest(),
+        code => HashFunction::from_code(code).ok_or(BlockError::UnknownHash { code })?.digest(data) == *hash,
+    };
+    if matches { Ok(()) } else { Err(BlockError::Mismatch) }
 }

@@ -34,12 +34,15 @@
 //! | `fjall` | `FjallStore`, a database in pure Rust |
 //! | `rocksdb` | `RocksStore`, which needs a C++ compiler and libclang |
 //! | `p2p` | Bitswap 1.2, 1.1 and 1.0 as a libp2p `NetworkBehaviour` |
+//! | `blake3` | blocks named by BLAKE3 |
+//! | `hashes` | blocks named by SHA-1, SHA-3, Keccak, SHAKE-256 and BLAKE2 |
 //! | `testing` | the checks that our own implementations of the seams pass, for yours |
 
 mod block;
 mod blockstore;
 mod car;
 mod chunker;
+mod codec;
 mod dagpb;
 mod disk;
 mod exchange;
@@ -48,9 +51,11 @@ mod file;
 mod fjall_store;
 #[cfg(any(feature = "fjall", feature = "rocksdb"))]
 mod folder;
+mod hash;
 mod key;
 mod log;
 mod memory;
+mod multiformats;
 mod options;
 #[cfg(feature = "p2p")]
 pub mod p2p;
@@ -69,7 +74,8 @@ pub use blockstore::{BlockStore, StoreError, StoreOp};
 pub use bytes::Bytes;
 pub use car::{CarError, CarReader, CarWriter};
 pub use chunker::{Chunker, EnvelopeChunker, FixedChunker, MAX_CHUNK_LEN, PLAIN_CHUNK_LEN, SEALED_CHUNK_LEN};
-pub use cid::Cid;
+pub use cid::{Cid, multibase};
+pub use codec::{Codec, DAG_JSON, DecodeError, EncodeError, Ipld, MAX_NESTING};
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use exchange::{
     BlockSource, Exchange, FetchError, FetchingSource, LocalExchange, MAX_WANTS, PeerFailure,
@@ -78,8 +84,10 @@ pub use exchange::{
 pub use file::{BuildError, FileBuilder, FileRoot, MAX_LINKS};
 #[cfg(feature = "fjall")]
 pub use fjall_store::FjallStore;
+pub use hash::{HashFunction, UnknownHashName};
 pub use log::{Log, LogError, MAX_RECORD_LEN};
 pub use memory::MemoryStore;
+pub use multiformats::{CidError, exact_cid, parse_cid};
 pub use options::StoreOptions;
 pub use payload::{LayoutError, PayloadReader, PayloadShape, ReadError, readable_root};
 pub use policy::{Account, AllowAll, DenyAll, Gate, PeerId, Requester, ServePolicy};

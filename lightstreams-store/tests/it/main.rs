@@ -6,6 +6,7 @@
 mod bitswap;
 mod block;
 mod car;
+mod codec;
 mod contract;
 mod crash;
 mod file;

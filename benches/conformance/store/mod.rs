@@ -1,0 +1,4 @@
+//! What `lightstreams-store` promises.
+
+pub(crate) mod codecs;
+pub(crate) mod multiformats;
