@@ -48,7 +48,11 @@ suites! {
     "crypto": "keystore" => crypto::keystore::run;
     "crypto": "wycheproof" => crypto::wycheproof::run;
     "store": "codecs" => store::codecs::run;
+    "store": "kubo-import" => store::kubo_import::run;
     "store": "multiformats" => store::multiformats::run;
+    "store": "unixfs-cids" => store::kubo_import::run_cids;
+    "store": "unixfs-import" => store::unixfs_import::run;
+    "store": "unixfs-spec" => store::unixfs_spec::run;
 }
 
 /// Cases that may fail: suite, name of the case, reason. They are counted as failed and do not fail the run.

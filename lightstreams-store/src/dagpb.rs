@@ -1,24 +1,23 @@
-//! dag-pb nodes and the UnixFS messages in them, byte for byte.
+//! dag-pb nodes, byte for byte (ipld/ipld `specs/codecs/dag-pb/spec.md`).
 //!
 //! ```text
 //! PBNode  = Links (field 2)*, then Data (field 1)         PBLink = Hash (1), Name (2), Tsize (3)
-//! Data    = Type (1), Data (2)?, filesize (3)?, blocksizes (4)*, ..
 //! ```
 
 use bytes::Bytes;
 use cid::Cid;
 
-use crate::{Block, DAG_PB, LayoutError, varint};
+use crate::{
+    Block, DAG_PB, LayoutError,
+    unixfs::{Message, Metadata, TYPE_FILE},
+    varint,
+};
 
 /// Wire types of protobuf.
 const VARINT: u64 = 0;
 const FIXED64: u64 = 1;
 const BYTES: u64 = 2;
 const FIXED32: u64 = 5;
-
-/// UnixFS `Type`.
-pub(crate) const TYPE_RAW: u64 = 0;
-pub(crate) const TYPE_FILE: u64 = 2;
 
 /// A child of a file node, as its parent states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,35 +30,51 @@ pub(crate) struct Child {
     pub(crate) tsize: u64,
 }
 
-/// Encodes the file node that joins `children`.
+/// Encodes the file node that joins `children`, named by a CIDv1 with sha2-256.
 pub(crate) fn file_node(children: &[Child]) -> Block {
-    let mut unixfs = vec![0x08, TYPE_FILE as u8, 0x18];
-    varint::put(&mut unixfs, children.iter().map(|child| child.size).sum());
-    for child in children {
-        unixfs.push(0x20);
-        varint::put(&mut unixfs, child.size);
-    }
-    let mut out = Vec::with_capacity(unixfs.len() + children.len() * 56 + 8);
+    Block::new(DAG_PB, file_node_bytes(children, Metadata::default()))
+}
+
+/// Encodes the file node that joins `children`; the names of its links are present and empty, as every importer of
+/// IPFS writes them.
+pub(crate) fn file_node_bytes(children: &[Child], metadata: Metadata) -> Vec<u8> {
+    let message = Message {
+        kind: TYPE_FILE,
+        filesize: Some(children.iter().map(|child| child.size).sum()),
+        blocksizes: children.iter().map(|child| child.size).collect(),
+        metadata,
+        ..Message::default()
+    };
+    encode_node(children.iter().map(|child| (&child.cid, "", child.tsize)), &message.encode())
+}
+
+/// Encodes a node with links of CID, name and tsize in the order given.
+pub(crate) fn encode_node<'a>(links: impl Iterator<Item = (&'a Cid, &'a str, u64)>, data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(links.size_hint().0 * 56 + data.len() + 8);
     let mut link = Vec::with_capacity(64);
-    for child in children {
+    for (cid, name, tsize) in links {
         link.clear();
-        put_bytes(&mut link, 0x0a, &child.cid.to_bytes());
-        // The name is present and empty, as every importer of IPFS writes it.
-        put_bytes(&mut link, 0x12, b"");
+        put_bytes(&mut link, 0x0a, &cid.to_bytes());
+        put_bytes(&mut link, 0x12, name.as_bytes());
         link.push(0x18);
-        varint::put(&mut link, child.tsize);
+        varint::put(&mut link, tsize);
         put_bytes(&mut out, 0x12, &link);
     }
-    put_bytes(&mut out, 0x0a, &unixfs);
-    Block::new(DAG_PB, out)
+    put_bytes(&mut out, 0x0a, data);
+    out
+}
+
+/// Bytes that [`encode_node`] spends on a link.
+pub(crate) fn link_len(cid_len: u64, name_len: u64, tsize: u64) -> u64 {
+    let link = 3 + varint::len(cid_len) + cid_len + varint::len(name_len) + name_len + varint::len(tsize);
+    1 + varint::len(link) + link
 }
 
 /// Length of what [`file_node`] makes of children of these sizes and tsizes whose CIDs have `cid_len` bytes.
 pub(crate) fn file_node_len(children: impl Iterator<Item = (u64, u64)>, cid_len: u64) -> u64 {
     let (mut links, mut unixfs, mut total) = (0, 0, 0u64);
     for (size, tsize) in children {
-        let link = 1 + varint::len(cid_len) + cid_len + 2 + 1 + varint::len(tsize);
-        links += 1 + varint::len(link) + link;
+        links += link_len(cid_len, 0, tsize);
         unixfs += 1 + varint::len(size);
         total += size;
     }
@@ -67,7 +82,7 @@ pub(crate) fn file_node_len(children: impl Iterator<Item = (u64, u64)>, cid_len:
     links + 1 + varint::len(unixfs) + unixfs
 }
 
-fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
     out.push(tag);
     varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -76,8 +91,18 @@ fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 /// A dag-pb node, decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Node {
-    pub(crate) links: Vec<Cid>,
+    pub(crate) links: Vec<Link>,
     pub(crate) data: Bytes,
+}
+
+/// A link of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) cid: Cid,
+    /// Empty where there is none.
+    pub(crate) name: String,
+    /// Zero where there is none.
+    pub(crate) tsize: u64,
 }
 
 impl Node {
@@ -107,9 +132,9 @@ impl Node {
     }
 }
 
-fn decode_link(bytes: &[u8]) -> Result<Cid, LayoutError> {
+fn decode_link(bytes: &[u8]) -> Result<Link, LayoutError> {
     let mut fields = Fields(bytes);
-    let mut cid = None;
+    let (mut cid, mut name, mut tsize) = (None, "", 0);
     let mut last = 0;
     while let Some((number, value)) = fields.next()? {
         if number <= last {
@@ -118,12 +143,16 @@ fn decode_link(bytes: &[u8]) -> Result<Cid, LayoutError> {
         last = number;
         match (number, value) {
             (1, Value::Bytes(bytes)) => cid = Some(exact_cid(bytes)?),
-            (2, Value::Bytes(name)) if std::str::from_utf8(name).is_ok() => {}
-            (3, Value::Int(_)) => {}
+            (2, Value::Bytes(bytes)) => match std::str::from_utf8(bytes) {
+                Ok(text) => name = text,
+                Err(_) => return malformed("the name of a link is not UTF-8"),
+            },
+            (3, Value::Int(value)) => tsize = value,
             _ => return malformed("a link has an unknown field"),
         }
     }
-    cid.ok_or(LayoutError::Malformed { reason: "a link has no CID" })
+    let cid = cid.ok_or(LayoutError::Malformed { reason: "a link has no CID" })?;
+    Ok(Link { cid, name: name.to_owned(), tsize })
 }
 
 /// Decodes a CID that takes up all of `bytes`.
@@ -134,63 +163,19 @@ fn exact_cid(bytes: &[u8]) -> Result<Cid, LayoutError> {
     }
 }
 
-/// The message in the data of a file's node.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct UnixFs {
-    pub(crate) kind: u64,
-    pub(crate) data: Bytes,
-    pub(crate) filesize: Option<u64>,
-    pub(crate) blocksizes: Vec<u64>,
-}
-
-impl UnixFs {
-    /// Decodes the message; fields that say nothing about the bytes of a file (mode, time, ..) are passed over.
-    pub(crate) fn decode(message: &Bytes) -> Result<Self, LayoutError> {
-        let mut fields = Fields(message);
-        let (mut kind, mut data, mut filesize) = (None, None, None);
-        let mut blocksizes = Vec::new();
-        while let Some(field) = fields.next()? {
-            let twice = match field {
-                (1, Value::Int(value)) => kind.replace(value).is_some(),
-                (2, Value::Bytes(bytes)) => data.replace(message.slice_ref(bytes)).is_some(),
-                (3, Value::Int(value)) => filesize.replace(value).is_some(),
-                (4, Value::Int(value)) => {
-                    blocksizes.push(value);
-                    false
-                }
-                // protobuf lets a repeated integer come packed.
-                (4, Value::Bytes(mut packed)) => {
-                    while !packed.is_empty() {
-                        let size = varint::take(&mut packed);
-                        blocksizes
-                            .push(size.ok_or(LayoutError::Malformed { reason: "blocksizes are cut off" })?);
-                    }
-                    false
-                }
-                (1..=4, _) => return malformed("a UnixFS field has the wrong type"),
-                _ => false,
-            };
-            if twice {
-                return malformed("a UnixFS field stands twice");
-            }
-        }
-        let kind = kind.ok_or(LayoutError::Malformed { reason: "the UnixFS message has no type" })?;
-        Ok(Self { kind, data: data.unwrap_or_default(), filesize, blocksizes })
-    }
-}
-
 /// The fields of a protobuf message.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
-enum Value<'a> {
+pub(crate) enum Value<'a> {
     Int(u64),
     Bytes(&'a [u8]),
-    /// A fixed-width integer, which no field that is read here has.
-    Fixed,
+    Fixed32(u32),
+    /// An integer of 64 bits, which no field that is read here has.
+    Fixed64,
 }
 
 impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, LayoutError> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, LayoutError> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -208,8 +193,8 @@ impl<'a> Fields<'a> {
                 let len = varint::take(&mut self.0)?;
                 Value::Bytes(self.bytes(len)?)
             }
-            FIXED64 => self.bytes(8).map(|_| Value::Fixed)?,
-            FIXED32 => self.bytes(4).map(|_| Value::Fixed)?,
+            FIXED64 => self.bytes(8).map(|_| Value::Fixed64)?,
+            FIXED32 => Value::Fixed32(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?)),
             _ => return None,
         };
         Some((tag >> 3, value))
@@ -222,6 +207,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn malformed<T>(reason: &'static str) -> Result<T, LayoutError> {
+pub(crate) fn malformed<T>(reason: &'static str) -> Result<T, LayoutError> {
     Err(LayoutError::Malformed { reason })
 }

@@ -6,22 +6,23 @@ use bytes::Bytes;
 use cid::Cid;
 
 use crate::{
-    Block, BlockStore, Chunker, RAW, StoreError,
-    dagpb::{Child, file_node},
+    Block, BlockStore, Chunker, DAG_PB, FileLayout, ImportOptions, Metadata, OptionsError, RAW, StoreError,
+    dagpb::{Child, encode_node, file_node_bytes},
+    unixfs::{Batch, Message, TYPE_FILE, TYPE_RAW},
 };
 
 /// The most links of one node, as the profile `unixfs-v1-2025` says.
 pub const MAX_LINKS: usize = 1024;
 
-/// Bytes of blocks that [`FileBuilder::import`] stores in one commit.
-const BATCH_BYTES: usize = 8 << 20;
+/// Subtrees of each depth below a node of a trickle layout.
+const TRICKLE_REPEAT: usize = 4;
 
-/// The root of a file that was built.
+/// The root of a file, or of a tree of files, that was built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileRoot {
     /// Name of the root: of the only leaf, where there is one leaf.
     pub cid: Cid,
-    /// Bytes of the file.
+    /// Bytes of the file; of all files below, for a directory.
     pub size: u64,
     /// Bytes of all blocks of the DAG, repeated ones counted each time: what a link to it states as `Tsize`.
     pub tsize: u64,
@@ -29,66 +30,77 @@ pub struct FileRoot {
     pub blocks: u64,
 }
 
-/// Builds balanced UnixFS files: raw leaves, CIDv1, sha2-256, at most 1,024 links; the profile `unixfs-v1-2025`.
+/// Builds UnixFS files: raw leaves, CIDv1, sha2-256, balanced, at most 1,024 links (the profile `unixfs-v1-2025`), or
+/// whatever [`ImportOptions`] say.
 ///
-/// Memory holds one chunk, the batch of [`import`](Self::import), and the open node of each level, whatever the length
+/// Memory holds two chunks, the batch of [`import`](Self::import), and the open node of each level, whatever the length
 /// of the file.
 #[derive(Debug, Clone)]
 pub struct FileBuilder<C> {
     chunker: C,
+    options: ImportOptions,
 }
 
 impl<C: Chunker> FileBuilder<C> {
-    /// Cuts leaves with `chunker`.
+    /// Cuts leaves with `chunker`; the rest is the profile `unixfs-v1-2025`.
     pub fn new(chunker: C) -> Self {
-        Self { chunker }
+        Self { chunker, options: ImportOptions::unixfs_v1_2025() }
+    }
+
+    /// Cuts leaves with `chunker`; the rest is as `options` say, their mode and time included.
+    pub fn with_options(chunker: C, options: &ImportOptions) -> Result<Self, OptionsError> {
+        options.check()?;
+        Ok(Self { chunker, options: options.clone() })
     }
 
     /// Reads `reader` to its end and hands each block to `sink`, children before parents, the root last.
     pub fn build(
-        mut self,
+        self,
         reader: &mut dyn Read,
         sink: &mut dyn FnMut(Block) -> Result<(), StoreError>,
     ) -> Result<FileRoot, BuildError> {
-        let mut tree = Tree { levels: Vec::new(), blocks: 0, sink };
-        let mut chunks = Chunks { chunker: &mut self.chunker, reader, pending: Vec::new() };
-        while let Some(chunk) = chunks.next()? {
-            tree.leaf(chunk)?;
-        }
-        if tree.blocks == 0 {
-            tree.leaf(Bytes::new())?;
-        }
-        tree.finish()
+        let metadata = self.options.metadata;
+        build_file(self.chunker, &self.options, metadata, reader, &mut |block, _| sink(block))
     }
 
     /// Reads `reader` to its end and puts all blocks into `store`, in batches; `progress` is told how many bytes of the
     /// file are durable so far. When this returns, all of it is.
+    ///
+    /// Blocks that the store has are not written again: an import that was cut off goes on where it was.
     pub fn import(
         self,
         reader: &mut dyn Read,
         store: &dyn BlockStore,
         progress: &mut dyn FnMut(u64),
     ) -> Result<FileRoot, BuildError> {
-        let mut batch = Vec::new();
-        let (mut batch_bytes, mut file_bytes) = (0, 0);
-        let root = self.build(reader, &mut |block| {
-            batch_bytes += block.len();
-            if block.cid().codec() == RAW {
-                file_bytes += block.len() as u64;
-            }
-            batch.push(block);
-            if batch_bytes >= BATCH_BYTES {
-                store.put_many(&batch)?;
-                batch.clear();
-                batch_bytes = 0;
-                progress(file_bytes);
-            }
-            Ok(())
-        })?;
-        store.put_many(&batch).map_err(BuildError::Store)?;
-        progress(file_bytes);
+        let mut batch = Batch::new(store, progress);
+        let metadata = self.options.metadata;
+        let sink = &mut |block, bytes| batch.push(block, bytes);
+        let root = build_file(self.chunker, &self.options, metadata, reader, sink)?;
+        batch.flush().map_err(BuildError::Store)?;
         Ok(root)
     }
+}
+
+/// Takes a block and the number of bytes of a file that it brings.
+pub(crate) type Sink<'a> = dyn FnMut(Block, u64) -> Result<(), StoreError> + 'a;
+
+/// Builds a file of options that were checked.
+pub(crate) fn build_file<C: Chunker>(
+    mut chunker: C,
+    options: &ImportOptions,
+    metadata: Metadata,
+    reader: &mut dyn Read,
+    sink: &mut Sink<'_>,
+) -> Result<FileRoot, BuildError> {
+    let mut chunks = Chunks { chunker: &mut chunker, reader, pending: Vec::new(), ahead: None };
+    chunks.advance()?;
+    let mut tree = Tree { levels: Vec::new(), blocks: 0, options, sink };
+    let root = match options.layout {
+        FileLayout::Balanced => tree.balanced(&mut chunks, metadata)?,
+        FileLayout::Trickle => tree.trickle(&mut chunks, None, metadata)?,
+    };
+    Ok(FileRoot { cid: root.cid, size: root.size, tsize: root.tsize, blocks: tree.blocks })
 }
 
 /// The chunks of a stream.
@@ -97,17 +109,31 @@ struct Chunks<'a, C> {
     reader: &'a mut dyn Read,
     /// What was read and not yet cut.
     pending: Vec<u8>,
+    /// The next chunk; none at the end.
+    ahead: Option<Bytes>,
 }
 
 impl<C: Chunker> Chunks<'_, C> {
+    fn is_done(&self) -> bool {
+        self.ahead.is_none()
+    }
+
     fn next(&mut self) -> Result<Option<Bytes>, BuildError> {
+        let next = self.ahead.take();
+        if next.is_some() {
+            self.advance()?;
+        }
+        Ok(next)
+    }
+
+    fn advance(&mut self) -> Result<(), BuildError> {
         let max = self.chunker.max_len();
         let missing = max.saturating_sub(self.pending.len());
         self.pending.reserve_exact(missing);
         (&mut *self.reader).take(missing as u64).read_to_end(&mut self.pending).map_err(BuildError::Read)?;
         let len = self.pending.len();
         if len == 0 {
-            return Ok(None);
+            return Ok(());
         }
         let cut = self.chunker.cut(&self.pending);
         if cut == 0 || cut > len {
@@ -118,25 +144,48 @@ impl<C: Chunker> Chunks<'_, C> {
         if chunk.len() < chunk.capacity() / 2 {
             chunk.shrink_to_fit();
         }
-        Ok(Some(chunk.into()))
+        self.ahead = Some(chunk.into());
+        Ok(())
     }
 }
 
-/// A balanced tree that grows from its leaves; all leaves are equally far from the root.
-struct Tree<'a> {
-    /// The children that the open node of each level has so far, the lowest level first.
+/// A tree that grows from its leaves.
+struct Tree<'a, 'b> {
+    /// Balanced: the children that the open node of each level has so far, the lowest level first.
     levels: Vec<Vec<Child>>,
     blocks: u64,
-    sink: &'a mut dyn FnMut(Block) -> Result<(), StoreError>,
+    options: &'a ImportOptions,
+    sink: &'a mut Sink<'b>,
 }
 
-impl Tree<'_> {
-    fn leaf(&mut self, data: Bytes) -> Result<(), BuildError> {
-        let len = data.len() as u64;
-        let block = Block::raw(data);
-        let child = Child { cid: *block.cid(), size: len, tsize: len };
-        self.emit(block)?;
-        self.add(0, child)
+impl Tree<'_, '_> {
+    /// All leaves are equally far from the root; a single leaf is the root.
+    fn balanced<C: Chunker>(
+        &mut self,
+        chunks: &mut Chunks<'_, C>,
+        metadata: Metadata,
+    ) -> Result<Child, BuildError> {
+        let first = chunks.next()?.unwrap_or_default();
+        if chunks.is_done() {
+            return self.leaf(first, TYPE_FILE, metadata);
+        }
+        let leaf = self.leaf(first, TYPE_FILE, Metadata::default())?;
+        self.add(0, leaf)?;
+        while let Some(chunk) = chunks.next()? {
+            let leaf = self.leaf(chunk, TYPE_FILE, Metadata::default())?;
+            self.add(0, leaf)?;
+        }
+        let mut level = 0;
+        loop {
+            let children = self.levels.get_mut(level).map(std::mem::take).unwrap_or_default();
+            level += 1;
+            // The top level has two children or more: it was begun when a second one came.
+            if level >= self.levels.len() {
+                return self.close(&children, metadata);
+            }
+            let node = self.close(&children, Metadata::default())?;
+            self.add(level, node)?;
+        }
     }
 
     /// Adds a child to the open node of `level`; a full node is closed only now, since it may have been the root.
@@ -146,55 +195,76 @@ impl Tree<'_> {
                 self.levels.push(Vec::new());
             }
             let Some(open) = self.levels.get_mut(level) else { return Ok(()) };
-            if open.len() < MAX_LINKS {
+            if open.len() < self.options.max_links {
                 open.push(child);
                 return Ok(());
             }
             let full = std::mem::replace(open, vec![child]);
-            child = self.close(&full)?;
+            child = self.close(&full, Metadata::default())?;
             level += 1;
         }
     }
 
+    /// A node of the trickle layout with subtrees up to below `depth`, and of any depth for the root: leaves first, then
+    /// four subtrees of each depth (ipfs/boxo `ipld/unixfs/importer/trickle`). Each depth holds five times the one below,
+    /// so that 30 of them hold any file.
+    fn trickle<C: Chunker>(
+        &mut self,
+        chunks: &mut Chunks<'_, C>,
+        depth: Option<usize>,
+        metadata: Metadata,
+    ) -> Result<Child, BuildError> {
+        let mut children = Vec::new();
+        while children.len() < self.options.max_links
+            && let Some(chunk) = chunks.next()?
+        {
+            children.push(self.leaf(chunk, TYPE_RAW, Metadata::default())?);
+        }
+        for below in 1..depth.unwrap_or(usize::MAX) {
+            for _ in 0..TRICKLE_REPEAT {
+                if chunks.is_done() {
+                    return self.close(&children, metadata);
+                }
+                children.push(self.trickle(chunks, Some(below), Metadata::default())?);
+            }
+        }
+        self.close(&children, metadata)
+    }
+
+    /// Turns a chunk into a leaf: the bytes themselves, or a node of type `kind` around them.
+    fn leaf(&mut self, data: Bytes, kind: u64, metadata: Metadata) -> Result<Child, BuildError> {
+        let size = data.len() as u64;
+        let block = if self.options.raw_leaves {
+            self.options.block(RAW, data)?
+        } else {
+            let message = Message { kind, data, filesize: Some(size), metadata, ..Message::default() };
+            self.options.block(DAG_PB, encode_node([].into_iter(), &message.encode()))?
+        };
+        let child = Child { cid: *block.cid(), size, tsize: block.len() as u64 };
+        self.emit(block, size)?;
+        Ok(child)
+    }
+
     /// Turns `children` into a node, which becomes a child itself.
-    fn close(&mut self, children: &[Child]) -> Result<Child, BuildError> {
-        let block = file_node(children);
+    fn close(&mut self, children: &[Child], metadata: Metadata) -> Result<Child, BuildError> {
+        let block = self.options.block(DAG_PB, file_node_bytes(children, metadata))?;
         let below: u64 = children.iter().map(|child| child.tsize).sum();
         let node = Child {
             cid: *block.cid(),
             size: children.iter().map(|child| child.size).sum(),
             tsize: below + block.len() as u64,
         };
-        self.emit(block)?;
+        self.emit(block, 0)?;
         Ok(node)
     }
 
-    fn finish(mut self) -> Result<FileRoot, BuildError> {
-        let mut level = 0;
-        loop {
-            let is_top = level + 1 >= self.levels.len();
-            let children = self.levels.get_mut(level).map(std::mem::take).unwrap_or_default();
-            if let ([root], true) = (children.as_slice(), is_top) {
-                return Ok(FileRoot {
-                    cid: root.cid,
-                    size: root.size,
-                    tsize: root.tsize,
-                    blocks: self.blocks,
-                });
-            }
-            let node = self.close(&children)?;
-            level += 1;
-            self.add(level, node)?;
-        }
-    }
-
-    fn emit(&mut self, block: Block) -> Result<(), BuildError> {
+    fn emit(&mut self, block: Block, bytes: u64) -> Result<(), BuildError> {
         self.blocks += 1;
-        (self.sink)(block).map_err(BuildError::Store)
+        (self.sink)(block, bytes).map_err(BuildError::Store)
     }
 }
 
-/// Why a file was not built.
+/// Why a file or a tree was not built.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -211,5 +281,43 @@ pub enum BuildError {
         cut: usize,
         /// What there was.
         len: usize,
+    },
+    /// The options contradict each other.
+    #[error("nothing can be imported with these options")]
+    Options(#[from] OptionsError),
+    /// A node would be longer than any block.
+    #[error("a node of {len} bytes is no block: fewer links, or a smaller threshold for directories")]
+    NodeTooLong {
+        /// Its length.
+        len: usize,
+    },
+    /// A block would go into its identity CID and does not fit.
+    #[error("a block of {len} bytes does not fit into an identity CID of 64: lower the limit for inlining")]
+    Inline {
+        /// Its length.
+        len: usize,
+    },
+    /// A name that no entry of a directory may have.
+    #[error("an entry cannot be named {name:?}: {reason}")]
+    Name {
+        /// The name; what is no UTF-8 in it is replaced.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A directory whose names have so much of their hash in common that no HAMT tells them apart.
+    #[error("the hashes of the names {name:?} and another collide")]
+    Collision {
+        /// One of them.
+        name: String,
+    },
+    /// Directories within directories, deeper than [`MAX_TREE_DEPTH`](crate::MAX_TREE_DEPTH).
+    #[error("the tree is deeper than {} directories", crate::MAX_TREE_DEPTH)]
+    TooDeep,
+    /// An entry that is no file, directory or symbolic link.
+    #[error("{name:?} is no file, directory or symbolic link")]
+    FileType {
+        /// Its name.
+        name: String,
     },
 }

@@ -1,5 +1,5 @@
-//! Content-addressed storage of opaque bytes: blocks that cannot be wrong, files that stream and seek, CAR files, and
-//! an exchange that gives a block only to those who may have it.
+//! Content-addressed storage of opaque bytes: blocks that cannot be wrong, files and directories that
+//! stream and seek, CAR files, and an exchange that gives a block only to those who may have it.
 //!
 //! ```text
 //! bytes --chunker--> chunks --hash--> blocks --put--> BlockStore --gate--> Exchange, CAR
@@ -20,14 +20,29 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A tree of files goes in as Kubo and Helia would add it, and is read by name:
+//!
+//! ```
+//! use lightstreams_store::{FileReader, ImportOptions, Input, MemoryStore, resolve};
+//!
+//! let store = MemoryStore::default();
+//! let file = ("hello.txt".to_owned(), Input::reader(&b"hello world"[..])); // or Input::path("folder")?
+//! let root = ImportOptions::unixfs_v1_2025().import(Input::directory([file]), &store, &mut |_| ())?;
+//!
+//! let entry = resolve(&&store, &root.cid, "hello.txt")?.ok_or("no such entry")?;
+//! assert_eq!(std::io::read_to_string(FileReader::open(&store, &entry.cid)?)?, "hello world");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! **Promises.** What [`BlockStore::get`] returns hashes to the CID asked for. What `FjallStore` and `RocksStore`
-//! acknowledged survives kill -9 and a power cut; so does what [`Log`] did. The CIDs are those of every IPFS importer under
-//! the profile `unixfs-v1-2025`. An encrypted payload has one layout, and [`PayloadReader`] refuses every other before
+//! acknowledged survives kill -9 and a power cut; so does what [`Log`] did. The CIDs are those of Kubo
+//! and Helia under the same [`ImportOptions`]: chunkers, layouts, HAMT, metadata. No name leads out of the folder that a tree
+//! is exported to. An encrypted payload has one layout, and [`PayloadReader`] refuses every other before
 //! a byte of it is believed. A block that a [`ServePolicy`] denies looks like one that is not here. No length that comes
 //! from outside is believed before it is checked.
 //!
 //! **Not here.** Encryption, accounts, chains: the store holds opaque bytes and asks a [`ServePolicy`] about the rest.
-//! Directories, pins and collection are to come.
+//! Pins and collection are to come.
 //!
 //! | Feature | Gives |
 //! |---|---|
@@ -36,6 +51,7 @@
 //! | `p2p` | Bitswap 1.2, 1.1 and 1.0 as a libp2p `NetworkBehaviour` |
 //! | `blake3` | blocks named by BLAKE3 |
 //! | `hashes` | blocks named by SHA-1, SHA-3, Keccak, SHAKE-256 and BLAKE2 |
+//! | `fastcdc` | the chunker FastCDC, whose CIDs match no other importer's |
 //! | `testing` | the checks that our own implementations of the seams pass, for yours |
 
 mod block;
@@ -64,6 +80,7 @@ mod policy;
 mod reader;
 #[cfg(feature = "rocksdb")]
 mod rocks_store;
+mod unixfs;
 mod varint;
 
 #[cfg(feature = "testing")]
@@ -73,8 +90,13 @@ pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_LEN, RAW};
 pub use blockstore::{BlockStore, StoreError, StoreOp};
 pub use bytes::Bytes;
 pub use car::{CarError, CarReader, CarWriter};
-pub use chunker::{Chunker, EnvelopeChunker, FixedChunker, MAX_CHUNK_LEN, PLAIN_CHUNK_LEN, SEALED_CHUNK_LEN};
-pub use cid::{Cid, multibase};
+#[cfg(feature = "fastcdc")]
+pub use chunker::FastCdcChunker;
+pub use chunker::{
+    AnyChunker, BadChunker, BuzhashChunker, Chunker, EnvelopeChunker, FixedChunker, MAX_CHUNK_LEN,
+    PLAIN_CHUNK_LEN, RabinChunker, SEALED_CHUNK_LEN,
+};
+pub use cid::{Cid, Version as CidVersion, multibase};
 pub use codec::{Codec, DAG_JSON, DecodeError, EncodeError, Ipld, MAX_NESTING};
 pub use disk::{Disk, DiskFile, FileDisk};
 pub use exchange::{
@@ -94,3 +116,8 @@ pub use policy::{Account, AllowAll, DenyAll, Gate, PeerId, Requester, ServePolic
 pub use reader::FileReader;
 #[cfg(feature = "rocksdb")]
 pub use rocks_store::RocksStore;
+pub use unixfs::{
+    Directory, DirectoryEntry, DirectorySize, Entries, ExportError, ExportLimits, FileLayout, ImportOptions,
+    Input, MAX_INLINE_LEN, MAX_TREE_DEPTH, Metadata, Mtime, NodeKind, OptionsError, Sharding, Stat, export,
+    export_tar, resolve, stat,
+};

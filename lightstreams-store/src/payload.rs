@@ -182,7 +182,7 @@ impl PayloadShape {
 
     /// Checks a node of `level` (1 is right above the leaves) and returns the names of its children.
     fn check_node(&self, level: usize, index: u64, block: &Block) -> Result<Vec<Cid>, LayoutError> {
-        let links = Node::decode(block.data())?.links;
+        let links: Vec<Cid> = Node::decode(block.data())?.links.into_iter().map(|link| link.cid).collect();
         let codec = if level == 1 { RAW } else { DAG_PB };
         let shape_error = LayoutError::Shape { level: level as u8, index };
         if !links.iter().all(|cid| is_v1_sha2_256(cid, codec)) {
@@ -449,6 +449,18 @@ pub enum LayoutError {
     /// The block is no file: a directory, a link, or of another codec.
     #[error("not a file")]
     NotAFile,
+    /// The block is no directory: a file, or a link.
+    #[error("not a directory")]
+    NotADirectory,
+    /// The block is of a codec that UnixFS does not use.
+    #[error("not a UnixFS node")]
+    NotUnixFs,
+    /// The UnixFS message has a type that says nothing here.
+    #[error("UnixFS type {kind} is not supported")]
+    UnknownType {
+        /// Which.
+        kind: u64,
+    },
     /// The tree is deeper than any honest one.
     #[error("the file is deeper than {} levels", crate::reader::MAX_DEPTH)]
     TooDeep,

@@ -11,8 +11,9 @@ use cid::Cid;
 
 use crate::{
     Block, BlockSource, DAG_PB, LayoutError, RAW, ReadError,
-    dagpb::{Node, TYPE_FILE, TYPE_RAW, UnixFs},
+    dagpb::Node,
     payload::read_block,
+    unixfs::{Message, TYPE_FILE, TYPE_RAW},
 };
 
 /// The deepest tree that is read; 1,024 links make 2^80 leaves in eight levels.
@@ -134,7 +135,7 @@ impl Part {
             _ => return Err(LayoutError::NotAFile),
         }
         let node = Node::decode(block.data())?;
-        let unixfs = UnixFs::decode(&node.data)?;
+        let unixfs = Message::decode(&node.data)?;
         if !matches!(unixfs.kind, TYPE_FILE | TYPE_RAW) {
             return Err(LayoutError::NotAFile);
         }
@@ -147,7 +148,8 @@ impl Part {
         if unixfs.filesize.is_some_and(|filesize| filesize != len) {
             return Err(LayoutError::Malformed { reason: "filesize is not the sum of its parts" });
         }
-        let children = node.links.into_iter().zip(unixfs.blocksizes).collect();
+        let cids = node.links.into_iter().map(|link| link.cid);
+        let children = cids.zip(unixfs.blocksizes).collect();
         Ok(Self { data: unixfs.data, children, len })
     }
 }

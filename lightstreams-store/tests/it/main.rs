@@ -14,4 +14,5 @@ mod log;
 mod payload;
 mod reader;
 mod support;
+mod unixfs;
 mod vectors;

@@ -183,7 +183,7 @@ fn malformed_nodes_are_refused() {
     );
     malformed(
         message(&[Bytes(2, &message(&[Bytes(1, &raw.to_bytes()), Bytes(2, &[0xff])]))]),
-        "a link has an unknown field",
+        "the name of a link is not UTF-8",
     );
     let cut = &raw.to_bytes()[..30];
     let longer = [&raw.to_bytes()[..], &[0]].concat();

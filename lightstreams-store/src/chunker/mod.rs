@@ -1,5 +1,17 @@
 //! Where a file is cut.
 
+mod any;
+mod buzhash;
+#[cfg(feature = "fastcdc")]
+mod fastcdc;
+mod rabin;
+
+pub use any::{AnyChunker, BadChunker};
+pub use buzhash::BuzhashChunker;
+#[cfg(feature = "fastcdc")]
+pub use fastcdc::FastCdcChunker;
+pub use rabin::RabinChunker;
+
 use crate::MAX_BLOCK_LEN;
 
 /// The longest chunk: a block, less room for the node that may wrap it.
@@ -27,6 +39,8 @@ pub struct FixedChunker(usize);
 impl FixedChunker {
     /// Chunks of 1 MiB, as the profile `unixfs-v1-2025` says.
     pub const V1_2025: Self = Self(1 << 20);
+    /// Chunks of 256 KiB, as Kubo cuts unless told otherwise.
+    pub const KUBO: Self = Self(256 << 10);
 
     /// Chunks of `len` bytes; `None` if that is not in `1..=MAX_CHUNK_LEN`.
     pub fn new(len: usize) -> Option<Self> {
