@@ -1,7 +1,7 @@
 use cid::Cid;
 
 use super::{Borrowed, Directory, MAX_TREE_DEPTH, Metadata, NodeKind, stat};
-use crate::{BlockSource, FileReader, ReadError};
+use crate::{BlockSource, FileReader, RAW, ReadError};
 
 /// How much may come out of a root, whoever made it: a small DAG can name one block a million times.
 #[non_exhaustive]
@@ -50,14 +50,13 @@ impl<S: BlockSource> Walk<'_, '_, S> {
     fn visit(&mut self, cid: &Cid, path: &mut String, depth: usize) -> Result<(), ExportError> {
         let left = self.left.entries_max.checked_sub(1);
         self.left.entries_max = left.ok_or(ExportError::Limit { what: "entries" })?;
+        // Most files are a raw block, which is read once.
+        if cid.codec() == RAW {
+            return self.file(cid, path, Metadata::default());
+        }
         let found = stat(self.source, cid)?;
         match found.kind {
-            NodeKind::File { .. } => {
-                let file = FileReader::open(Borrowed(self.source), cid)?;
-                let left = self.left.bytes_max.checked_sub(file.len());
-                self.left.bytes_max = left.ok_or(ExportError::Limit { what: "bytes" })?;
-                self.visitor.file(path, found.metadata, file)
-            }
+            NodeKind::File { .. } => self.file(cid, path, found.metadata),
             NodeKind::Symlink { target } => self.visitor.symlink(path, found.metadata, &target),
             NodeKind::Directory { .. } => {
                 if depth >= MAX_TREE_DEPTH {
@@ -78,6 +77,13 @@ impl<S: BlockSource> Walk<'_, '_, S> {
                 self.visitor.directory_end(path, found.metadata)
             }
         }
+    }
+
+    fn file(&mut self, cid: &Cid, path: &str, metadata: Metadata) -> Result<(), ExportError> {
+        let file = FileReader::open(Borrowed(self.source), cid)?;
+        let left = self.left.bytes_max.checked_sub(file.len());
+        self.left.bytes_max = left.ok_or(ExportError::Limit { what: "bytes" })?;
+        self.visitor.file(path, metadata, file)
     }
 }
 

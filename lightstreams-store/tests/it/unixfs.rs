@@ -348,6 +348,103 @@ fn depth_and_amount_are_bounded() {
 }
 
 #[test]
+fn a_chain_of_directories_is_exported_up_to_the_bound() {
+    let store = MemoryStore::default();
+    let mut root =
+        Block::new(DAG_PB, ipld_dagpb::PbNode { links: vec![], data: Some(vec![8, 1].into()) }.into_bytes());
+    store.put(&root).unwrap();
+    for depth in 1..=MAX_TREE_DEPTH {
+        let link = ipld_dagpb::PbLink { cid: *root.cid(), name: Some("d".into()), size: Some(1) };
+        let node = ipld_dagpb::PbNode { links: vec![link], data: Some(vec![8, 1].into()) };
+        root = Block::new(DAG_PB, node.into_bytes());
+        store.put(&root).unwrap();
+        let result = export_tar(&store, root.cid(), "x", ExportLimits::default(), io::sink());
+        assert_eq!(result.is_ok(), depth < MAX_TREE_DEPTH, "{depth}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_system_is_taken_as_it_is() {
+    use std::os::unix::{ffi::OsStrExt, fs::PermissionsExt};
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("tree/a/empty")).unwrap();
+    fs::write(at("tree/a/file"), "content").unwrap();
+    fs::write(at("tree/.hidden"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere/at all", at("tree/link")).unwrap();
+    fs::set_permissions(at("tree/a/file"), fs::Permissions::from_mode(0o4751)).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_600_000_000, 5);
+    fs::File::open(at("tree/a/file")).unwrap().set_modified(time).unwrap();
+
+    let list = |options: &ImportOptions| {
+        let (store, root) = import(options, Input::path(at("tree")).unwrap());
+        let exists = |path: &str| resolve(&&store, &root.cid, path).unwrap().map(|entry| entry.cid);
+        let found = ["a/file", "a/empty", ".hidden", "link"].map(exists);
+        found.map(|cid| cid.map(|cid| stat(&&store, &cid).unwrap()))
+    };
+    let mut options = ImportOptions::unixfs_v0_2015();
+    let [file, empty, hidden, link] = list(&options);
+    assert_eq!(file.unwrap().metadata, Metadata::default());
+    assert_eq!(link.unwrap().kind, NodeKind::Symlink { target: b"nowhere/at all".to_vec() });
+    assert!(empty.is_some() && hidden.is_none());
+
+    options.hidden = true;
+    options.empty_directories = false;
+    options.preserve_mode = true;
+    options.preserve_mtime = true;
+    let [file, empty, hidden, link] = list(&options);
+    assert_eq!(file.unwrap().metadata, Metadata::new(Some(0o4751), Mtime::new(1_600_000_000, 5)));
+    assert!(empty.is_none() && hidden.is_some());
+    let link = link.unwrap().metadata;
+    assert!(link.mode.is_none() && link.mtime.is_some());
+
+    let name = std::ffi::OsStr::from_bytes(b"\xff");
+    fs::write(folder.path().join("tree").join(name), "").unwrap();
+    let result = options.build(Input::path(at("tree")).unwrap(), &mut |_| Ok(()));
+    assert!(matches!(result, Err(BuildError::Name { .. })), "{result:?}");
+    fs::remove_file(folder.path().join("tree").join(name)).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(at("tree/socket")).unwrap();
+    let result = options.build(Input::path(at("tree")).unwrap(), &mut |_| Ok(()));
+    assert!(matches!(result, Err(BuildError::FileType { .. })), "{result:?}");
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let wrong: [fn(&mut ImportOptions); 7] = [
+        |options| options.inline_limit = Some(129),
+        |options| options.max_links = 1,
+        |options| options.sharding.fanout = 24,
+        |options| options.sharding.fanout = 4,
+        |options| options.sharding.fanout = 2048,
+        |options| options.preserve_mode = true,
+        |options| options.metadata = Metadata::new(None, Mtime::new(0, 0)),
+    ];
+    for change in wrong {
+        let mut options = ImportOptions::unixfs_v1_2025();
+        change(&mut options);
+        let result = options.build(Input::reader(io::empty()), &mut |_| Ok(()));
+        assert!(matches!(result, Err(BuildError::Options(_))), "{result:?}");
+    }
+    let mut options = ImportOptions::unixfs_v0_2015();
+    options.hash = "sha2-512".parse().unwrap();
+    assert!(options.check().is_err());
+    assert_eq!(Mtime::new(0, 1_000_000_000), None);
+    // A block between what fits into a CID and the limit.
+    let mut options = ImportOptions::unixfs_v1_2025();
+    options.inline_limit = Some(128);
+    let result = options.build(Input::reader(&[0; 65][..]), &mut |_| Ok(()));
+    assert!(matches!(result, Err(BuildError::Inline { len: 65 })), "{result:?}");
+    // More links than a block holds.
+    let mut options = ImportOptions::unixfs_v1_2025();
+    options.sharding.estimate = DirectorySize::Disabled;
+    let names: Vec<String> = (0..10_000).map(|i| format!("{i:0>200}")).collect();
+    let entries: Vec<_> = names.into_iter().map(|name| (name, Input::reader(io::empty()))).collect();
+    let result = options.build(Input::directory(entries), &mut |_| Ok(()));
+    assert!(matches!(result, Err(BuildError::NodeTooLong { .. })), "{result:?}");
+}
+
+#[test]
 fn a_shard_that_is_none_is_refused() {
     // Type 5, a bit field, hash 0x22, fanout 256; one link at a position.
     let shard = |bits: &[u8], hash: u8, fanout: &[u8], name: &str| {
@@ -416,4 +513,40 @@ fn types_that_say_nothing_here_are_refused() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn damaged_nodes_never_panic() {
+    let (_, store, root) = tree();
+    let mut random = Seeded::new(9);
+    let cids = store.cids(None, 10_000).unwrap();
+    let mut limits = ExportLimits::default();
+    (limits.entries_max, limits.bytes_max) = (1000, 1 << 20);
+    let mut refused = 0;
+    for round in 0..3000 {
+        let cid = if round % 3 == 0 { root.cid } else { cids[round % cids.len()] };
+        let mut bytes = store.get(&cid).unwrap().unwrap().data().to_vec();
+        for change in random.bytes(12).chunks(4).take(1 + round % 3) {
+            let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % bytes.len();
+            match change[2] % 3 {
+                0 => bytes[at] = change[3],
+                1 => bytes[at] ^= 1 << (change[3] % 8),
+                _ => drop(bytes.remove(at)),
+            }
+            bytes.push(change[3]);
+        }
+        let block = Block::new(DAG_PB, bytes);
+        store.put(&block).unwrap();
+        let cid = block.cid();
+        let _ = stat(&&store, cid);
+        let _ = FileReader::open(&store, cid).and_then(|file| file.read_at(3, &mut [0; 100]));
+        let _ = resolve(&&store, cid, "many/f3");
+        if let Ok(directory) = Directory::open(&store, cid) {
+            for entry in directory.entries().map_while(Result::ok) {
+                assert_eq!(directory.get(&entry.name).unwrap(), Some(entry));
+            }
+        }
+        refused += usize::from(export_tar(&store, cid, "x", limits, io::sink()).is_err());
+    }
+    assert!(refused > 1000, "{refused}");
 }
