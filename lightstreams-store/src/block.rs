@@ -104,6 +104,14 @@ pub enum BlockError {
     /// The bytes hash to something else.
     #[error("the bytes do not hash to the CID")]
     Mismatch,
+    /// The bytes held by a `SegmentStore` do not hash to the CID.
+    #[error("segment {segment:08x} is damaged at byte {offset}")]
+    DamagedAt {
+        /// Number of the segment, which its file's name begins with, in hexadecimal digits.
+        segment: u32,
+        /// Byte in it at which the block begins.
+        offset: u32,
+    },
     /// More bytes than [`MAX_BLOCK_LEN`].
     #[error("the block has {len} bytes, more than {MAX_BLOCK_LEN}")]
     TooLong {

@@ -91,6 +91,8 @@ pub enum StoreOp {
     List,
     /// Fetching a block from peers.
     Fetch,
+    /// Freeing the space of removed blocks.
+    Compact,
 }
 
 impl fmt::Display for StoreOp {
@@ -103,6 +105,7 @@ impl fmt::Display for StoreOp {
             Self::Remove => "removing blocks",
             Self::List => "listing blocks",
             Self::Fetch => "fetching a block",
+            Self::Compact => "freeing the space of removed blocks",
         })
     }
 }

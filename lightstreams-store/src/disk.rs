@@ -3,19 +3,30 @@
 use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, IoSlice, Write},
     path::{Component, Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// A folder of files.
 ///
 /// Nothing survives a power cut before it is synced: bytes by [`DiskFile::sync`], names (of new, renamed and removed
 /// files) by [`Disk::sync`]. Names are plain file names; any other is an [`InvalidInput`](io::ErrorKind::InvalidInput) error. One
-/// process at a time uses a folder, which its owner sees to.
+/// process at a time uses a folder, which its owner sees to, by [`Disk::lock`] if it likes.
 pub trait Disk: Send + Sync {
     /// Opens the file `name`, which is created if it is not there.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// Opens the file `name`, which must be there, for reading; what is open can be read on after it was removed.
+    fn read(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        if !self.list()?.iter().any(|found| found == name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.open(name)
+    }
+    /// Takes the folder until the lock is dropped; a [`WouldBlock`](io::ErrorKind::WouldBlock) error if somebody else has
+    /// it. A disk that nobody else can reach needs none.
+    fn lock(&self) -> io::Result<DiskLock> {
+        Ok(DiskLock::default())
+    }
     /// Gives the file `from` the name `to`; a file of that name is replaced.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes the file `name`.
@@ -28,6 +39,23 @@ pub trait Disk: Send + Sync {
 
 // The node hands its disk around as a trait object.
 const _: Option<&dyn Disk> = None;
+
+/// Holds a folder of a [`Disk`] against others.
+#[derive(Default)]
+pub struct DiskLock(#[allow(dead_code, reason = "it is held, not read")] Option<Box<dyn Send + Sync>>);
+
+impl DiskLock {
+    /// The lock that ends when `guard` is dropped.
+    pub fn new(guard: impl Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(guard)))
+    }
+}
+
+impl std::fmt::Debug for DiskLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DiskLock").finish_non_exhaustive()
+    }
+}
 
 /// A file that grows at its end.
 ///
@@ -43,6 +71,10 @@ pub trait DiskFile: Send + Sync {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     /// Writes `bytes` at the end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes all `parts` at the end, one after the other.
+    fn append_parts(&mut self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        parts.iter().try_for_each(|part| self.append(part))
+    }
     /// Cuts the file to `len` bytes, at most what it has.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
     /// Returns once all bytes survive a power cut.
@@ -111,7 +143,20 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 impl Disk for FileDisk {
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let options = OpenOptions::new().read(true).append(true).create(true).open(self.at(name)?);
-        Ok(Box::new(RealFile { file: Mutex::new(options?) }))
+        Ok(Box::new(RealFile(options?)))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(File::open(self.at(name)?)?)))
+    }
+
+    fn lock(&self) -> io::Result<DiskLock> {
+        let file = File::create(self.at(LOCK)?)?;
+        match file.try_lock() {
+            Ok(()) => Ok(DiskLock::new(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(e)) => Err(e),
+        }
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -141,29 +186,45 @@ impl Disk for FileDisk {
     }
 }
 
-/// A file of the file system, opened for appending; the lock guards the position that reads share.
-struct RealFile {
-    file: Mutex<File>,
+/// The file whose lock is the folder's.
+const LOCK: &str = "LOCK";
+
+/// A file of the file system, opened for appending or for reading only.
+struct RealFile(File);
+
+#[cfg(unix)]
+fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buf, offset)
 }
 
-impl RealFile {
-    // Every reader seeks before it reads: a panic elsewhere leaves nothing half done.
-    fn lock(&self) -> MutexGuard<'_, File> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+#[cfg(windows)]
+fn read_some_at(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    // It moves the file's position, which nothing here uses: writes go to the end.
+    std::os::windows::fs::FileExt::seek_read(file, buf, offset)
+}
+
+#[cfg(not(any(unix, windows)))]
+fn read_some_at(mut file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    use std::{
+        io::{Read, Seek, SeekFrom},
+        sync::{Mutex, PoisonError},
+    };
+    // The readers of a file share its position.
+    static READING: Mutex<()> = Mutex::new(());
+    let _reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+    file.seek(SeekFrom::Start(offset))?;
+    file.read(buf)
 }
 
 impl DiskFile for RealFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.lock().metadata()?.len())
+        Ok(self.0.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let mut file = self.lock();
-        file.seek(SeekFrom::Start(offset))?;
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
-            match file.read(rest) {
+            match read_some_at(&self.0, offset.saturating_add(done as u64), rest) {
                 Ok(0) => break,
                 Ok(n) => done += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -174,14 +235,28 @@ impl DiskFile for RealFile {
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.lock().write_all(bytes)
+        self.0.write_all(bytes)
+    }
+
+    fn append_parts(&mut self, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match self.0.write_vectored(parts) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => IoSlice::advance_slices(&mut parts, n),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.lock().set_len(len)
+        self.0.set_len(len)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.lock().sync_all()
+        // The length is part of what is needed to read the bytes; times of change are not.
+        self.0.sync_data()
     }
 }

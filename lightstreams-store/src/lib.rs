@@ -34,8 +34,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Promises.** What [`BlockStore::get`] returns hashes to the CID asked for. What `FjallStore` and `RocksStore`
-//! acknowledged survives kill -9 and a power cut; so does what [`Log`] did. The CIDs are those of Kubo
+//! **Promises.** What [`BlockStore::get`] returns hashes to the CID asked for. What [`SegmentStore`], `FjallStore`
+//! and `RocksStore` acknowledged survives kill -9 and a power cut; so does what [`Log`] did. The CIDs are those of Kubo
 //! and Helia under the same [`ImportOptions`]: chunkers, layouts, HAMT, metadata. No name leads out of the folder that a tree
 //! is exported to. An encrypted payload has one layout, and [`PayloadReader`] refuses every other before
 //! a byte of it is believed. A block that a [`ServePolicy`] denies looks like one that is not here. No length that comes
@@ -43,6 +43,14 @@
 //!
 //! **Not here.** Encryption, accounts, chains: the store holds opaque bytes and asks a [`ServePolicy`] about the rest.
 //! Pins and collection are to come.
+//!
+//! | Store | Keeps blocks in | Writes a byte |
+//! |---|---|---|
+//! | [`SegmentStore`] | append-only files, which it compacts; index in memory | once |
+//! | `FjallStore`, `RocksStore` | a database | at least twice |
+//! | [`MemoryStore`] | memory | never |
+//!
+//! [`Quota`] limits any of them.
 //!
 //! | Feature | Gives |
 //! |---|---|
@@ -65,7 +73,6 @@ mod exchange;
 mod file;
 #[cfg(feature = "fjall")]
 mod fjall_store;
-#[cfg(any(feature = "fjall", feature = "rocksdb"))]
 mod folder;
 mod hash;
 mod key;
@@ -77,9 +84,11 @@ mod options;
 pub mod p2p;
 mod payload;
 mod policy;
+mod quota;
 mod reader;
 #[cfg(feature = "rocksdb")]
 mod rocks_store;
+mod segments;
 mod unixfs;
 mod varint;
 
@@ -98,7 +107,7 @@ pub use chunker::{
 };
 pub use cid::{Cid, Version as CidVersion, multibase};
 pub use codec::{Codec, DAG_JSON, DecodeError, EncodeError, Ipld, MAX_NESTING};
-pub use disk::{Disk, DiskFile, FileDisk};
+pub use disk::{Disk, DiskFile, DiskLock, FileDisk};
 pub use exchange::{
     BlockSource, Exchange, FetchError, FetchingSource, LocalExchange, MAX_WANTS, PeerFailure,
     PeerFailureKind, Session,
@@ -113,9 +122,11 @@ pub use multiformats::{CidError, exact_cid, parse_cid};
 pub use options::StoreOptions;
 pub use payload::{LayoutError, PayloadReader, PayloadShape, ReadError, readable_root};
 pub use policy::{Account, AllowAll, DenyAll, Gate, PeerId, Requester, ServePolicy};
+pub use quota::{Quota, QuotaError};
 pub use reader::FileReader;
 #[cfg(feature = "rocksdb")]
 pub use rocks_store::RocksStore;
+pub use segments::{Compaction, SegmentError, SegmentOptions, SegmentStore};
 pub use unixfs::{
     Directory, DirectoryEntry, DirectorySize, Entries, ExportError, ExportLimits, FileLayout, ImportOptions,
     Input, MAX_INLINE_LEN, MAX_TREE_DEPTH, Metadata, Mtime, NodeKind, OptionsError, Sharding, Stat, export,

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use lightstreams_store::{
     AllowAll, BlockStore, DenyAll, Exchange, FetchError, FetchingSource, FileDisk, Gate, LocalExchange,
     MemoryStore, PeerId, Requester, ServePolicy, Session, StoreOp,
-    testing::{FaultyDisk, Seeded, check_block_store, check_disk, check_exchange},
+    testing::{
+        FaultyDisk, Seeded, check_block_store, check_disk, check_exchange, check_full_block_store,
+        check_racing_block_store,
+    },
 };
 
 fn peer(byte: u8) -> PeerId {
@@ -15,6 +18,8 @@ fn peer(byte: u8) -> PeerId {
 #[test]
 fn memory_store() {
     check_block_store(&MemoryStore::default());
+    check_racing_block_store(&MemoryStore::default(), |_| ());
+    check_full_block_store(MemoryStore::default());
 }
 
 #[test]
@@ -28,6 +33,8 @@ fn memory_store_behind_a_pointer() {
 fn fjall_store() {
     let folder = tempfile::tempdir().unwrap();
     check_block_store(&lightstreams_store::FjallStore::open(folder.path().join("a")).unwrap());
+    check_racing_block_store(&lightstreams_store::FjallStore::open(folder.path().join("c")).unwrap(), |_| ());
+    check_full_block_store(lightstreams_store::FjallStore::open(folder.path().join("d")).unwrap());
     lightstreams_store::testing::check_reopened_block_store(|| {
         lightstreams_store::FjallStore::open(folder.path().join("b")).unwrap()
     });
@@ -50,6 +57,8 @@ fn a_fjall_store_that_is_open_is_not_opened_twice() {
 fn rocks_store() {
     let folder = tempfile::tempdir().unwrap();
     check_block_store(&lightstreams_store::RocksStore::open(folder.path().join("a")).unwrap());
+    check_racing_block_store(&lightstreams_store::RocksStore::open(folder.path().join("c")).unwrap(), |_| ());
+    check_full_block_store(lightstreams_store::RocksStore::open(folder.path().join("d")).unwrap());
     lightstreams_store::testing::check_reopened_block_store(|| {
         lightstreams_store::RocksStore::open(folder.path().join("b")).unwrap()
     });

@@ -7,8 +7,6 @@
 //! front of libc (`unsynced.c`) that notes every write and every sync, and after the kill all or some of the bytes that
 //! were written and not synced are taken away from the files.
 
-#![cfg(any(feature = "fjall", feature = "rocksdb"))]
-
 use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
@@ -24,6 +22,7 @@ const ROUNDS: u64 = 8;
 
 fn open(backend: &str, path: &Path) -> Result<Box<dyn BlockStore>, StoreError> {
     match backend {
+        "segments" => Ok(Box::new(lightstreams_store::SegmentStore::open(path)?)),
         #[cfg(feature = "fjall")]
         "fjall" => Ok(Box::new(lightstreams_store::FjallStore::open(path)?)),
         #[cfg(feature = "rocksdb")]
@@ -33,6 +32,7 @@ fn open(backend: &str, path: &Path) -> Result<Box<dyn BlockStore>, StoreError> {
 }
 
 const BACKENDS: &[&str] = &[
+    "segments",
     #[cfg(feature = "fjall")]
     "fjall",
     #[cfg(feature = "rocksdb")]

@@ -13,6 +13,7 @@ mod file;
 mod log;
 mod payload;
 mod reader;
+mod segments;
 mod support;
 mod unixfs;
 mod vectors;
