@@ -32,7 +32,7 @@ fn a_killed_node_keeps_every_block_it_acknowledged() {
             let chain = scope.spawn(|| follow(&node, &killed));
             std::thread::sleep(until_kill);
             killed.store(true, Ordering::SeqCst);
-            kill_now(&node);
+            node.kill_now();
             acknowledged.cids.extend(uploads.join().unwrap());
             acknowledged.chain.extend(chain.join().unwrap());
         });
@@ -46,11 +46,6 @@ fn a_killed_node_keeps_every_block_it_acknowledged() {
     let head = node.status()["head"]["number"].as_u64().unwrap();
     wait_for("a new block", || (node.status()["head"]["number"].as_u64()? > head).then_some(()));
     node.stop();
-}
-
-fn kill_now(node: &Running) {
-    let told = std::process::Command::new("kill").args(["-KILL", &node.id().to_string()]).status().unwrap();
-    assert!(told.success());
 }
 
 /// Uploads until the node is gone; returns what it acknowledged.

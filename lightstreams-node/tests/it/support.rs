@@ -9,6 +9,7 @@ use lightstreams_node::datadir::{DataDir, write_private};
 use lightstreams_node::init::{Init, Network, NewNetwork, init};
 use lightstreams_node::secrets::{NodeIdentity, Password};
 use lightstreams_store::{Block, CarReader, CarWriter};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -173,6 +174,11 @@ pub(crate) fn authority() -> Address {
     DEV_ACCOUNTS[0].address
 }
 
+/// Sends a signal; a bare system has no `kill` command.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
 /// A node process. It is killed when dropped.
 pub(crate) struct Running {
     child: Child,
@@ -203,6 +209,11 @@ impl Running {
         self.child.id()
     }
 
+    /// kill -9, while others still talk to it.
+    pub(crate) fn kill_now(&self) {
+        signal(&self.child, Signal::KILL);
+    }
+
     /// kill -9
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -211,8 +222,7 @@ impl Running {
 
     /// SIGTERM; the node must end with success.
     pub(crate) fn stop(mut self) {
-        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(told.success());
+        signal(&self.child, Signal::TERM);
         let end = Instant::now() + Duration::from_secs(20);
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait().unwrap() {

@@ -1,5 +1,6 @@
 //! `lightstreams dev` with what wallets are made of: ethers and viem.
 
+use rustix::process::Signal;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ fn ethers_and_viem_transfer_deploy_call_and_read_logs() {
         .into_iter()
         .find_map(|line| line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned));
     let done = Command::new("node").arg(packages.join("wallet.mjs")).arg(url.unwrap()).output();
-    let _ = Command::new("kill").args(["-TERM", &dev.id().to_string()]).status();
+    crate::support::signal(&dev, Signal::TERM);
     let ended = dev.wait().unwrap();
     let done = done.unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
