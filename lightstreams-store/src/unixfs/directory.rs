@@ -204,13 +204,16 @@ impl Level {
         Ok((level, message.metadata))
     }
 
-    /// Reads a node of a HAMT below the root.
+    /// Reads a node of a HAMT below the root. An empty one is refused: many levels of them, each linked from all
+    /// positions above, would be walked without an entry ever coming out.
     fn read_shard(source: &impl BlockSource, cid: &Cid, fanout: u64) -> Result<Shard, ReadError> {
         match Self::read(source, cid)? {
-            (Self::Shard(shard), _) if shard.fanout == fanout => Ok(shard),
+            (Self::Shard(shard), _) if shard.fanout == fanout && !shard.slots.is_empty() => Ok(shard),
             _ => Err(ReadError::Layout {
                 cid: *cid,
-                source: LayoutError::Malformed { reason: "a shard below is no shard of the same fanout" },
+                source: LayoutError::Malformed {
+                    reason: "a shard below is empty, or no shard of the same fanout",
+                },
             }),
         }
     }

@@ -498,6 +498,32 @@ fn a_shard_that_is_none_is_refused() {
 }
 
 #[test]
+fn shards_without_entries_do_not_keep_a_reader_busy() {
+    // 1,024 links from each of five levels to the same shard below, down to an empty one: 2^50 paths, no entry.
+    let shard = |bits: &[u8], links: Vec<ipld_dagpb::PbLink>| {
+        let mut data = vec![8, 5];
+        if !bits.is_empty() {
+            data.extend([0x12, 0x80, 1]);
+            data.extend(bits);
+        }
+        data.extend([0x28, 0x22, 0x30, 0x80, 8]);
+        Block::new(DAG_PB, ipld_dagpb::PbNode { links, data: Some(data.into()) }.into_bytes())
+    };
+    let store = MemoryStore::default();
+    let mut root = shard(&[], Vec::new());
+    store.put(&root).unwrap();
+    assert_eq!(Directory::open(&store, root.cid()).unwrap().entries().count(), 0);
+    for _ in 0..5 {
+        let link = |i| ipld_dagpb::PbLink { cid: *root.cid(), name: Some(format!("{i:03X}")), size: Some(1) };
+        root = shard(&[0xff; 128], (0..1024).map(link).collect());
+        store.put(&root).unwrap();
+        let directory = Directory::open(&store, root.cid()).unwrap();
+        let listed: Vec<_> = directory.entries().collect();
+        assert!(matches!(&listed[..], [Err(ReadError::Layout { .. })]), "{listed:?}");
+    }
+}
+
+#[test]
 fn types_that_say_nothing_here_are_refused() {
     let store = MemoryStore::default();
     for (data, expected) in [
