@@ -24,11 +24,11 @@
 //! **One sync.** Whoever comes while a commit is being written waits; the next commit takes all who wait, up to
 //! 16 MiB, in one append and one sync. The index changes after the sync: what can be read is durable.
 //!
-//! **The index is in memory**, about 65 bytes a block, and the segments are the truth: opening reads the footers, and
+//! **The index is in memory**, about 70 bytes a block, and the segments are the truth: opening reads the footers, and
 //! those segments whole that have none (the last one; and those of small blocks, where a footer would double the keys). A
 //! database as index would have to be written too: each key once more in its journal and once in its tree, which for
 //! blocks of 1 KiB is more than all that a record adds; and its own recovery would have to agree with the segments'. The
-//! price is memory: 260 MB for a TiB in blocks of 256 KiB.
+//! price is memory: 290 MB for a TiB in blocks of 256 KiB.
 //!
 //! **Torn or damaged.** The checksum covers all of a record and the salt of its segment, which no peer knows: a block that
 //! contains bytes like a record's is never taken for one. Commits are synced one after the other, so a sound record of a
@@ -95,7 +95,7 @@ impl SegmentOptions {
 
 /// Keeps blocks in append-only files of its own.
 ///
-/// A payload byte is written once and synced with its commit; writers that come together share one. Holds about 65 bytes of
+/// A payload byte is written once and synced with its commit; writers that come together share one. Holds about 70 bytes of
 /// memory for each block, and at most 64 files open. Space of removed blocks comes back by [`compact`](Self::compact), a
 /// step of which every removal takes that leaves a segment mostly dead.
 pub struct SegmentStore {

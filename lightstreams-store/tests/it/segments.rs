@@ -233,6 +233,33 @@ fn a_mostly_dead_segment_goes_when_blocks_are_removed() {
     }
 }
 
+#[test]
+fn a_tombstone_outlives_its_segment_while_it_is_needed() {
+    let disk = FaultyDisk::new(1);
+    let store = on(&disk).unwrap();
+    let mut seeded = Seeded::new(1);
+    let mut some = |n| (0..n).map(|_| seeded.block(1000)).collect::<Vec<Block>>();
+    // The first segment stays; the second has a tombstone for a block in it, and dies.
+    let (first, second, third) = (some(15), some(14), some(14));
+    store.put_many(&first).unwrap();
+    store.put(&seeded.block(580)).unwrap(); // it is full
+    store.remove_many(&[*first[0].cid()]).unwrap();
+    assert_eq!(segments(&disk).len(), 2);
+    store.put_many(&second).unwrap();
+    store.put_many(&third).unwrap();
+    let names = segments(&disk);
+    store.remove_many(&second.iter().map(|block| *block.cid()).collect::<Vec<_>>()).unwrap();
+    store.compact().unwrap();
+    drop(store);
+    let left = segments(&disk);
+    assert!(left.contains(&names[0]) && !left.contains(&names[1]), "{names:?}, {left:?}");
+    let store = on(&disk.after_power_cut()).unwrap();
+    for block in first.iter().chain(&second).chain(&third) {
+        let expected = block != &first[0] && !second.contains(block);
+        assert_eq!(store.has(block.cid()).unwrap(), expected, "what was removed stays so");
+    }
+}
+
 /// A disk that is slow to sync, and counts.
 struct Slow {
     disk: FileDisk,
