@@ -737,10 +737,15 @@ impl Task {
     }
 }
 
+/// Dials from a port of its own: two nodes that dial each other from the ports they listen on may meet in one TCP
+/// connection (a simultaneous open, RFC 9293 section 3.5) whose ends both act as its dialler, and then both dials fail.
 fn dial_opts(address: &Multiaddr, condition: PeerCondition) -> DialOpts {
     match peer_of(address) {
-        Some(peer) => DialOpts::peer_id(peer).condition(condition).addresses(vec![address.clone()]).build(),
-        None => DialOpts::unknown_peer_id().address(address.clone()).build(),
+        Some(peer) => {
+            let opts = DialOpts::peer_id(peer).condition(condition).addresses(vec![address.clone()]);
+            opts.allocate_new_port().build()
+        }
+        None => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
     }
 }
 

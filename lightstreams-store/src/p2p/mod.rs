@@ -243,7 +243,9 @@ impl Bitswap {
                     let known = self.addresses.get(&peer).cloned().into_iter().collect();
                     // Addresses that other behaviours know are tried as well.
                     let opts = DialOpts::peer_id(peer).addresses(known).extend_addresses_through_behaviour();
-                    self.pending.push_back(ToSwarm::Dial { opts: opts.build() });
+                    // From a port of its own: two peers that dial each other from the ports they listen on may meet
+                    // in one TCP connection (simultaneous open, RFC 9293 section 3.5), and then both dials fail.
+                    self.pending.push_back(ToSwarm::Dial { opts: opts.allocate_new_port().build() });
                 }
                 Output::Send { peer, entries, full } => {
                     let id = self.server.message_id();

@@ -12,7 +12,7 @@ use std::{
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
     Multiaddr, Swarm, SwarmBuilder, noise, request_response as raw,
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
     tcp, yamux,
 };
 use lightstreams_store::{
@@ -310,7 +310,7 @@ impl Net {
                         }
                     }
                     Some(tell) = told.recv() => match tell {
-                        Tell::Dial(addr) => swarm.dial(addr).unwrap(),
+                        Tell::Dial(addr) => swarm.dial(dial_opts(addr)).unwrap(),
                         Tell::Disconnect(peer) => { let _ = swarm.disconnect_peer_id(peer); }
                     },
                 }
@@ -354,12 +354,17 @@ impl Net {
                 tokio::select! {
                     _ = swarm.select_next_some() => {}
                     Some((peer, bytes)) = to_send.recv() => { swarm.behaviour_mut().send_request(&peer, bytes); }
-                    Some(addr) = to_dial.recv() => swarm.dial(addr).unwrap(),
+                    Some(addr) = to_dial.recv() => swarm.dial(dial_opts(addr)).unwrap(),
                 }
             }
         });
         Raw { id, addr, send, dial, received }
     }
+}
+
+/// From a port of its own, as peers that dial each other at once must.
+fn dial_opts(addr: Multiaddr) -> DialOpts {
+    DialOpts::unknown_peer_id().address(addr).allocate_new_port().build()
 }
 
 /// A peer without a protocol: bytes out, messages in.
