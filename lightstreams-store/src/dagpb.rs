@@ -9,6 +9,8 @@ use cid::Cid;
 
 use crate::{
     Block, DAG_PB, LayoutError,
+    fault::{Fault, fault},
+    multiformats::exact_cid,
     unixfs::{Message, Metadata, TYPE_FILE},
     varint,
 };
@@ -106,65 +108,96 @@ pub(crate) struct Link {
 }
 
 impl Node {
-    /// Decodes a node. Links stand together; the data may stand before them.
+    /// Decodes a node.
     pub(crate) fn decode(block: &Bytes) -> Result<Self, LayoutError> {
-        let mut fields = Fields(block);
-        let (mut links, mut data) = (Vec::new(), None);
+        let node = RawNode::decode(block)?;
+        let links = node.links.into_iter().map(|RawLink { cid, name, tsize }| Link {
+            cid,
+            name: name.unwrap_or_default().to_owned(),
+            tsize: tsize.unwrap_or_default(),
+        });
+        Ok(Self { links: links.collect(), data: block.slice_ref(node.data.unwrap_or_default()) })
+    }
+}
+
+/// A node in the bytes of its block, with what is there told from what is not.
+pub(crate) struct RawNode<'a> {
+    pub(crate) links: Vec<RawLink<'a>>,
+    pub(crate) data: Option<&'a [u8]>,
+}
+
+/// A link of a [`RawNode`].
+pub(crate) struct RawLink<'a> {
+    pub(crate) cid: Cid,
+    pub(crate) name: Option<&'a str>,
+    pub(crate) tsize: Option<u64>,
+}
+
+impl<'a> RawNode<'a> {
+    /// Decodes a node. Links stand together; the data may stand before them.
+    pub(crate) fn decode(bytes: &'a [u8]) -> Result<Self, Fault> {
+        let mut fields = Fields::new(bytes);
+        let mut node = Self { links: Vec::new(), data: None };
         let mut links_ended = false;
-        while let Some(field) = fields.next()? {
-            match field {
-                (1, Value::Bytes(bytes)) => {
-                    if data.replace(block.slice_ref(bytes)).is_some() {
-                        return malformed("a node has two Data fields");
-                    }
-                    links_ended = !links.is_empty();
+        while let Some((at, number, value)) = fields.next()? {
+            match (number, value) {
+                (1, Value::Bytes(_)) if node.data.is_some() => {
+                    return fault(at, "a node has two Data fields");
                 }
-                (2, Value::Bytes(bytes)) => {
-                    if links_ended {
-                        return malformed("a node has links on both sides of its Data");
-                    }
-                    links.push(decode_link(bytes)?);
+                (1, Value::Bytes(data)) => {
+                    node.data = Some(data);
+                    links_ended = !node.links.is_empty();
                 }
-                _ => return malformed("a node has an unknown field"),
+                (2, Value::Bytes(_)) if links_ended => {
+                    return fault(at, "a node has links on both sides of its Data");
+                }
+                (2, Value::Bytes(link)) => {
+                    let begin = fields.at - link.len();
+                    node.links.push(RawLink::decode(Fields { rest: link, at: begin })?);
+                }
+                _ => return fault(at, "a node has an unknown field"),
             }
         }
-        Ok(Self { links, data: data.unwrap_or_default() })
+        Ok(node)
     }
 }
 
-fn decode_link(bytes: &[u8]) -> Result<Link, LayoutError> {
-    let mut fields = Fields(bytes);
-    let (mut cid, mut name, mut tsize) = (None, "", 0);
-    let mut last = 0;
-    while let Some((number, value)) = fields.next()? {
-        if number <= last {
-            return malformed("the fields of a link are out of order");
+impl<'a> RawLink<'a> {
+    fn decode(mut fields: Fields<'a>) -> Result<Self, Fault> {
+        let begin = fields.at;
+        let (mut cid, mut name, mut tsize, mut last) = (None, None, None, 0);
+        while let Some((at, number, value)) = fields.next()? {
+            if number <= last {
+                return fault(at, "the fields of a link are out of order");
+            }
+            last = number;
+            match (number, value) {
+                (1, Value::Bytes(bytes)) => {
+                    cid = Some(
+                        exact_cid(bytes).or_else(|_| fault(at, "a link has a CID that cannot be read"))?,
+                    );
+                }
+                (2, Value::Bytes(bytes)) => {
+                    let text = std::str::from_utf8(bytes);
+                    name = Some(text.or_else(|_| fault(at, "the name of a link is not UTF-8"))?);
+                }
+                (3, Value::Int(value)) => tsize = Some(value),
+                _ => return fault(at, "a link has an unknown field"),
+            }
         }
-        last = number;
-        match (number, value) {
-            (1, Value::Bytes(bytes)) => cid = Some(exact_cid(bytes)?),
-            (2, Value::Bytes(bytes)) => match std::str::from_utf8(bytes) {
-                Ok(text) => name = text,
-                Err(_) => return malformed("the name of a link is not UTF-8"),
-            },
-            (3, Value::Int(value)) => tsize = value,
-            _ => return malformed("a link has an unknown field"),
+        match cid {
+            Some(cid) => Ok(Self { cid, name, tsize }),
+            None => fault(begin, "a link has no CID"),
         }
-    }
-    let cid = cid.ok_or(LayoutError::Malformed { reason: "a link has no CID" })?;
-    Ok(Link { cid, name: name.to_owned(), tsize })
-}
-
-/// Decodes a CID that takes up all of `bytes`.
-fn exact_cid(bytes: &[u8]) -> Result<Cid, LayoutError> {
-    match Cid::try_from(bytes) {
-        Ok(cid) if cid.encoded_len() == bytes.len() => Ok(cid),
-        _ => malformed("a link has a CID that cannot be read"),
     }
 }
 
 /// The fields of a protobuf message.
-pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
+pub(crate) struct Fields<'a> {
+    rest: &'a [u8],
+    /// The byte of the block at which `rest` begins.
+    at: usize,
+}
 
 pub(crate) enum Value<'a> {
     Int(u64),
@@ -175,22 +208,30 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, LayoutError> {
-        if self.0.is_empty() {
+    /// Those of a message whose first byte counts as byte 0.
+    pub(crate) fn new(message: &'a [u8]) -> Self {
+        Self { rest: message, at: 0 }
+    }
+
+    /// The next field: where it begins, its number, its value.
+    pub(crate) fn next(&mut self) -> Result<Option<(usize, u64, Value<'a>)>, Fault> {
+        if self.rest.is_empty() {
             return Ok(None);
         }
-        match self.field() {
-            Some(field) => Ok(Some(field)),
-            None => malformed("a protobuf field is cut off or malformed"),
-        }
+        let (start, len) = (self.at, self.rest.len());
+        let Some((number, value)) = self.field() else {
+            return fault(start, "a protobuf field is cut off or malformed");
+        };
+        self.at += len - self.rest.len();
+        Ok(Some((start, number, value)))
     }
 
     fn field(&mut self) -> Option<(u64, Value<'a>)> {
-        let tag = varint::take(&mut self.0)?;
+        let tag = varint::take(&mut self.rest)?;
         let value = match tag & 7 {
-            VARINT => Value::Int(varint::take(&mut self.0)?),
+            VARINT => Value::Int(varint::take(&mut self.rest)?),
             BYTES => {
-                let len = varint::take(&mut self.0)?;
+                let len = varint::take(&mut self.rest)?;
                 Value::Bytes(self.bytes(len)?)
             }
             FIXED64 => self.bytes(8).map(|_| Value::Fixed64)?,
@@ -201,8 +242,8 @@ impl<'a> Fields<'a> {
     }
 
     fn bytes(&mut self, len: u64) -> Option<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(usize::try_from(len).ok()?)?;
-        self.0 = rest;
+        let (bytes, rest) = self.rest.split_at_checked(usize::try_from(len).ok()?)?;
+        self.rest = rest;
         Some(bytes)
     }
 }

@@ -70,6 +70,7 @@ mod codec;
 mod dagpb;
 mod disk;
 mod exchange;
+mod fault;
 mod file;
 #[cfg(feature = "fjall")]
 mod fjall_store;

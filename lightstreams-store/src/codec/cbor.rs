@@ -4,11 +4,14 @@ use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Fault, MAX_NESTING,
+    MAX_NESTING,
     event::{Event, Sink},
     in_range,
 };
-use crate::multiformats::exact_cid;
+use crate::{
+    fault::{Fault, fault},
+    multiformats::exact_cid,
+};
 
 /// Major types of CBOR (RFC 8949, section 3.1).
 const UNSIGNED: u8 = 0;
@@ -192,8 +195,4 @@ fn check(value: &Ipld, depth: usize) -> Result<(), &'static str> {
         Ipld::Map(map) => map.values().try_for_each(|value| check(value, depth + 1)),
         _ => Ok(()),
     }
-}
-
-fn fault<T>(at: usize, reason: &'static str) -> Result<T, Fault> {
-    Err(Fault { at, reason })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use cid::Cid;
 use ipld_core::ipld::Ipld;
 
-use super::Fault;
+use crate::fault::Fault;
 
 /// A piece of a value; lists and maps end in [`Event::End`], a value of a map follows its key.
 #[derive(Debug)]

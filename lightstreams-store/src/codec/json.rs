@@ -8,11 +8,14 @@ use cid::multibase::Base;
 use ipld_core::ipld::Ipld;
 
 use super::{
-    Fault, MAX_NESTING,
+    MAX_NESTING,
     event::{Event, Sink},
     in_range,
 };
-use crate::multiformats::parse_cid;
+use crate::{
+    fault::{Fault, fault},
+    multiformats::parse_cid,
+};
 
 /// A list or map that is not yet ended.
 enum Open {
@@ -383,8 +386,4 @@ fn put_text(out: &mut String, text: &str) {
         }
     }
     out.push('"');
-}
-
-fn fault<T>(at: usize, reason: &'static str) -> Result<T, Fault> {
-    Err(Fault { at, reason })
 }

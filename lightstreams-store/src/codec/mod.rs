@@ -19,7 +19,7 @@ use std::fmt;
 use cid::Cid;
 pub use ipld_core::ipld::Ipld;
 
-use crate::{DAG_CBOR, DAG_PB, RAW};
+use crate::{DAG_CBOR, DAG_PB, RAW, fault::Fault};
 
 /// Codec of JSON with links and bytes.
 pub const DAG_JSON: u64 = 0x0129;
@@ -72,7 +72,7 @@ impl Codec {
             Self::DagCbor => event::build(|sink| cbor::scan(bytes, sink)),
             Self::DagJson => event::build(|sink| json::scan(bytes, sink)),
         }
-        .map_err(|fault| fault.of(self))
+        .map_err(|fault| self.refused(fault))
     }
 
     /// Writes `value` in the one canonical form.
@@ -102,8 +102,12 @@ impl Codec {
             Self::DagCbor => cbor::scan(bytes, &mut keep),
             Self::DagJson => json::scan(bytes, &mut keep),
         }
-        .map_err(|fault| fault.of(self))?;
+        .map_err(|fault| self.refused(fault))?;
         Ok(links)
+    }
+
+    fn refused(self, Fault { at, reason }: Fault) -> DecodeError {
+        DecodeError { codec: self, at, reason }
     }
 }
 
@@ -115,19 +119,6 @@ impl fmt::Display for Codec {
             Self::DagCbor => "dag-cbor",
             Self::DagJson => "dag-json",
         })
-    }
-}
-
-/// What is wrong, and at which byte.
-#[derive(Debug)]
-struct Fault {
-    at: usize,
-    reason: &'static str,
-}
-
-impl Fault {
-    fn of(self, codec: Codec) -> DecodeError {
-        DecodeError { codec, at: self.at, reason: self.reason }
     }
 }
 

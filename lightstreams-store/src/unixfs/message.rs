@@ -114,12 +114,12 @@ impl Message {
 
     /// Decodes the message; unknown fields are passed over.
     pub(crate) fn decode(message: &Bytes) -> Result<Self, LayoutError> {
-        let mut fields = Fields(message);
+        let mut fields = Fields::new(message);
         let (mut kind, mut data) = (None, None);
         let (mut filesize, mut hash_type, mut fanout, mut mode, mut mtime) = (None, None, None, None, None);
         let mut blocksizes = Vec::new();
-        while let Some(field) = fields.next()? {
-            let twice = match field {
+        while let Some((_, number, value)) = fields.next()? {
+            let twice = match (number, value) {
                 (1, Value::Int(value)) => kind.replace(value).is_some(),
                 (2, Value::Bytes(bytes)) => data.replace(message.slice_ref(bytes)).is_some(),
                 (3, Value::Int(value)) => filesize.replace(value).is_some(),
@@ -155,10 +155,10 @@ impl Message {
 }
 
 fn decode_mtime(bytes: &[u8]) -> Result<Mtime, LayoutError> {
-    let mut fields = Fields(bytes);
+    let mut fields = Fields::new(bytes);
     let (mut seconds, mut nanos) = (None, 0);
-    while let Some(field) = fields.next()? {
-        match field {
+    while let Some((_, number, value)) = fields.next()? {
+        match (number, value) {
             (1, Value::Int(value)) => seconds = Some(value as i64),
             (2, Value::Fixed32(value)) => nanos = value,
             (1 | 2, _) => return malformed("a field of a time has the wrong type"),
