@@ -12,7 +12,7 @@ use crate::{FileKey, Header, Identity, Recipient, keystore};
 ///
 /// When a promise is broken.
 #[track_caller]
-#[allow(clippy::panic, clippy::expect_used)]
+#[allow(clippy::panic, clippy::expect_used, reason = "a check that fails panics")]
 pub fn check_recipient(
     recipient: &dyn Recipient,
     identity: &dyn Identity,

@@ -42,12 +42,14 @@ const _: Option<&dyn Disk> = None;
 
 /// Holds a folder of a [`Disk`] against others.
 #[derive(Default)]
-pub struct DiskLock(#[allow(dead_code, reason = "it is held, not read")] Option<Box<dyn Send + Sync>>);
+pub struct DiskLock {
+    _held: Option<Box<dyn Send + Sync>>,
+}
 
 impl DiskLock {
     /// The lock that ends when `guard` is dropped.
     pub fn new(guard: impl Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(guard)))
+        Self { _held: Some(Box::new(guard)) }
     }
 }
 

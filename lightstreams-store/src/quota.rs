@@ -102,7 +102,8 @@ impl<S: BlockStore> Quota<S> {
             let Some((puts, done)) = used.coming.get_mut(&key) else { continue };
             *puts -= 1;
             *done |= stored;
-            if let (0, done) = (*puts, *done) {
+            let done = *done;
+            if *puts == 0 {
                 used.coming.remove(&key);
                 if !done {
                     used.bytes = used.bytes.saturating_sub(len);

@@ -93,8 +93,8 @@ fn read(words: Vec<String>, shell: &Common) -> Result<Option<Cli>> {
         }
     }
     let mut cli = Cli::from_arg_matches(&matches).map_err(bad)?;
-    if let verb @ (Verb::Shell | Verb::Run | Verb::Demo(_) | Verb::Dev(_)) = &cli.verb {
-        let what = format!("{verb:?}").split(['(', ' ']).next().unwrap_or_default().to_lowercase();
+    if let Verb::Shell | Verb::Run | Verb::Demo(_) | Verb::Dev(_) = &cli.verb {
+        let what = matches.subcommand_name().unwrap_or_default();
         return Err(NodeError::usage(
             "bad_line",
             format!("{what} does not run in a shell; start it by itself"),

@@ -380,10 +380,10 @@ impl Source {
     ) -> Result<()> {
         let reader = PayloadReader::open(self, &p, shape.clone()).map_err(read_error)?;
         let window = (WINDOW_BYTES / shape.leaf_len(0).unwrap_or(1).max(1)).clamp(1, MAX_WANTS as u64);
-        let mut first = self.window(&reader, &leaves, leaves.start, window)?;
+        let mut head = self.window(&reader, &leaves, leaves.start, window)?;
         // A disk that takes no block is a reason to refuse, not to break off.
-        self.keep(&std::mem::take(&mut first.came))?;
-        let mut first = Some(first);
+        self.keep(&std::mem::take(&mut head.came))?;
+        let mut first = Some(head);
         begin(begun);
         for piece in pieces(leaves.clone(), NODE_PIECE) {
             let again = piece.start > leaves.start;

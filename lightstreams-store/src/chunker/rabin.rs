@@ -84,7 +84,7 @@ struct Tables {
 
 static TABLES: Tables = tables();
 
-#[allow(clippy::indexing_slicing)] // Computed by the compiler, which would notice.
+#[allow(clippy::indexing_slicing, reason = "the compiler computes it, and would notice")]
 const fn tables() -> Tables {
     let mut tables = Tables { leaving: [0; 256], reduction: [0; 256] };
     let mut byte = 0;

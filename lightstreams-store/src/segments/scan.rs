@@ -54,8 +54,8 @@ pub(super) fn load(
     last: bool,
     visit: &mut Visit<'_>,
 ) -> Result<Scanned, SegmentError> {
-    let len = file.len()?.min(u32::MAX.into());
-    let mut window = Window { file, salt: name.salt, len, start: 0, bytes: Vec::new() };
+    let mut window = Window::new(name, file)?;
+    let len = window.len;
     let end = window.bytes(len.saturating_sub(FOOTER_END_LEN as u64), FOOTER_END_LEN)?;
     if let Some(at) = footer_at(end).map(u64::from)
         && let Some(footer) = window.record(at, 0)?
@@ -84,8 +84,8 @@ pub(super) fn scan(
     last: bool,
     visit: &mut Visit<'_>,
 ) -> Result<Scanned, SegmentError> {
-    let len = file.len()?.min(u32::MAX.into());
-    let mut window = Window { file, salt: name.salt, len, start: 0, bytes: Vec::new() };
+    let mut window = Window::new(name, file)?;
+    let len = window.len;
     let mut found = Scanned { end: FIRST.into(), sealed: false, damaged: Vec::new() };
     let spot = |at: u64| Spot { segment: name.number, offset: at as u32 };
     let sound_magic = window.bytes(0, MAGIC.len())? == MAGIC;
@@ -128,7 +128,13 @@ struct Window<'a> {
     bytes: Vec<u8>,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    /// On the first 4 GiB, which is more than a segment has.
+    fn new(name: Name, file: &'a dyn DiskFile) -> io::Result<Self> {
+        let len = file.len()?.min(u32::MAX.into());
+        Ok(Self { file, salt: name.salt, len, start: 0, bytes: Vec::new() })
+    }
+
     /// The record at `at`, if there is a sound one whose commit began at `earliest` or after it.
     fn record(&mut self, at: u64, earliest: u64) -> io::Result<Option<Record<'_>>> {
         let Some(header) = self.header(at)?.filter(|header| u64::from(header.start) >= earliest) else {

@@ -141,7 +141,8 @@ impl SegmentStore {
             }
         }
         drop(lead);
-        done.get().cloned().unwrap_or(Ok(()))
+        let lost = || io::Error::other("the group that this write was part of came to no end");
+        done.get().cloned().unwrap_or_else(|| Err(lost().into()))
     }
 }
 

@@ -5,7 +5,13 @@
 //! check_block_store(&MemoryStore::default());
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a check that fails panics"
+)]
 
 mod block_store;
 mod crash;

@@ -79,7 +79,9 @@ pub(super) fn copy<S: BlockSource>(
     let mut at = 0;
     while at < file.len() {
         let n = file.read_at(at, buf)?;
-        let Some(bytes) = buf.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
+        let Some(bytes) = buf.get(..n).filter(|bytes| !bytes.is_empty()) else {
+            return Err(ExportError::write(path)(io::ErrorKind::UnexpectedEof.into()));
+        };
         out.write_all(bytes).map_err(ExportError::write(path))?;
         at += n as u64;
     }
