@@ -12,7 +12,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
-use lightstreams_store::{Block, BlockStore, FjallStore, SegmentStore};
+use lightstreams_store::{Block, BlockStore, FjallStore, FolderStore, SegmentStore};
 
 const ROUNDS: usize = 3;
 /// Name, length of a block, number of blocks, blocks in a batch.
@@ -27,6 +27,7 @@ type Open = fn(&Path) -> Box<dyn BlockStore>;
 const BACKENDS: &[(&str, Open)] = &[
     ("segments", |path| Box::new(SegmentStore::open(path).unwrap())),
     ("fjall", |path| Box::new(FjallStore::open(path).unwrap())),
+    ("folder", |path| Box::new(FolderStore::open(path).unwrap())),
     #[cfg(feature = "rocksdb")]
     ("rocksdb", |path| Box::new(lightstreams_store::RocksStore::open(path).unwrap())),
 ];
@@ -117,8 +118,13 @@ fn main() {
             );
         }
         for (backend, _) in &BACKENDS[1..] {
-            let ratio = median(&rows[backend], 0) / median(&rows["segments"], 0);
-            println!("  {backend} takes {ratio:.1} times the CPU of segments to put");
+            let ratio = |column| median(&rows[backend], column) / median(&rows["segments"], column);
+            println!(
+                "  {backend} / segments: put {:.1} times the CPU, {:.1} times the bytes; get {:.1} times the CPU",
+                ratio(0),
+                ratio(2),
+                ratio(3)
+            );
         }
     }
 }

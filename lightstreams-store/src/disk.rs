@@ -5,13 +5,15 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, IoSlice, Write},
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 /// A folder of files.
 ///
 /// Nothing survives a power cut before it is synced: bytes by [`DiskFile::sync`], names (of new, renamed and removed
-/// files) by [`Disk::sync`]. Names are plain file names; any other is an [`InvalidInput`](io::ErrorKind::InvalidInput) error. One
-/// process at a time uses a folder, which its owner sees to, by [`Disk::lock`] if it likes.
+/// files, and of new folders) by [`Disk::sync`]. Names are plain file names; any other is an
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) error. One process at a time uses a folder, which its owner sees to, by
+/// [`Disk::lock`] if it likes.
 pub trait Disk: Send + Sync {
     /// Opens the file `name`, which is created if it is not there.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
@@ -33,8 +35,17 @@ pub trait Disk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// The names of all files, sorted.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Returns once all names survive a power cut.
+    /// Returns once all names in this folder survive a power cut; those in folders within have a sync of their own.
     fn sync(&self) -> io::Result<()>;
+    /// The folder `name` within this one, which is created if it is not there. A disk without folders within says that
+    /// this is [`Unsupported`](io::ErrorKind::Unsupported).
+    fn folder(&self, _name: &str) -> io::Result<Arc<dyn Disk>> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// The names of all folders within, sorted.
+    fn folders(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 // The node hands its disk around as a trait object.
@@ -122,6 +133,21 @@ impl FileDisk {
         check_name(name)?;
         Ok(self.folder.join(name))
     }
+
+    /// The names of all that is of the kind `wanted`, sorted.
+    fn names(&self, wanted: fn(&fs::FileType) -> bool) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if wanted(&entry.file_type()?)
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
 }
 
 /// Refuses what is not a plain file name.
@@ -170,26 +196,28 @@ impl Disk for FileDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
+        self.names(fs::FileType::is_file)
     }
 
     fn sync(&self) -> io::Result<()> {
         sync_folder(&self.folder)
     }
+
+    fn folder(&self, name: &str) -> io::Result<Arc<dyn Disk>> {
+        let folder = self.at(name)?;
+        match fs::create_dir(&folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists || !folder.is_dir() => Err(e),
+            _ => Ok(Arc::new(Self { folder })),
+        }
+    }
+
+    fn folders(&self) -> io::Result<Vec<String>> {
+        self.names(fs::FileType::is_dir)
+    }
 }
 
 /// The file whose lock is the folder's.
-const LOCK: &str = "LOCK";
+pub(crate) const LOCK: &str = "LOCK";
 
 /// A file of the file system, opened for appending or for reading only.
 struct RealFile(File);

@@ -34,7 +34,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Promises.** What [`BlockStore::get`] returns hashes to the CID asked for. What [`SegmentStore`], `FjallStore`
+//! **Promises.** What [`BlockStore::get`] returns hashes to the CID asked for. What [`SegmentStore`], [`FolderStore`], `FjallStore`
 //! and `RocksStore` acknowledged survives kill -9 and a power cut; so does what [`Log`] did. The CIDs are those of Kubo
 //! and Helia under the same [`ImportOptions`]: chunkers, layouts, HAMT, metadata. No name leads out of the folder that a tree
 //! is exported to. An encrypted payload has one layout, and [`PayloadReader`] refuses every other before
@@ -48,6 +48,7 @@
 //! |---|---|---|
 //! | [`SegmentStore`] | append-only files, which it compacts; index in memory | once |
 //! | `FjallStore`, `RocksStore` | a database | at least twice |
+//! | [`FolderStore`] | a file for each block, as Kubo does | once, with two syncs and an inode for each block |
 //! | [`MemoryStore`] | memory | never |
 //!
 //! [`Quota`] limits any of them.
@@ -75,6 +76,7 @@ mod file;
 #[cfg(feature = "fjall")]
 mod fjall_store;
 mod folder;
+mod folder_store;
 mod hash;
 mod key;
 mod log;
@@ -116,6 +118,7 @@ pub use exchange::{
 pub use file::{BuildError, FileBuilder, FileRoot, MAX_LINKS};
 #[cfg(feature = "fjall")]
 pub use fjall_store::FjallStore;
+pub use folder_store::FolderStore;
 pub use hash::{HashFunction, UnknownHashName};
 pub use log::{Log, LogError, MAX_RECORD_LEN};
 pub use memory::MemoryStore;

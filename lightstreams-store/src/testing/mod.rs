@@ -16,6 +16,7 @@
 mod block_store;
 mod crash;
 mod disk;
+mod disk_check;
 mod exchange;
 mod quota;
 mod race;
@@ -23,7 +24,8 @@ mod race;
 pub use self::{
     block_store::{check_block_store, check_reopened_block_store},
     crash::{check_cut_block_store, check_killed_block_store},
-    disk::{FaultyDisk, check_disk},
+    disk::FaultyDisk,
+    disk_check::check_disk,
     exchange::check_exchange,
     quota::check_full_block_store,
     race::check_racing_block_store,

@@ -23,6 +23,7 @@ const ROUNDS: u64 = 8;
 fn open(backend: &str, path: &Path) -> Result<Box<dyn BlockStore>, StoreError> {
     match backend {
         "segments" => Ok(Box::new(lightstreams_store::SegmentStore::open(path)?)),
+        "folder" => Ok(Box::new(lightstreams_store::FolderStore::open(path)?)),
         #[cfg(feature = "fjall")]
         "fjall" => Ok(Box::new(lightstreams_store::FjallStore::open(path)?)),
         #[cfg(feature = "rocksdb")]
@@ -33,6 +34,7 @@ fn open(backend: &str, path: &Path) -> Result<Box<dyn BlockStore>, StoreError> {
 
 const BACKENDS: &[&str] = &[
     "segments",
+    "folder",
     #[cfg(feature = "fjall")]
     "fjall",
     #[cfg(feature = "rocksdb")]

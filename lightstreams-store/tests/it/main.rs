@@ -10,6 +10,7 @@ mod codec;
 mod contract;
 mod crash;
 mod file;
+mod folder;
 mod log;
 mod payload;
 mod reader;
