@@ -2,7 +2,8 @@
 //!
 //! | key | value | meaning |
 //! |---|---|---|
-//! | `storage` | `"fjall"` or `"rocksdb"` | the database of chain and blocks |
+//! | `storage` | `"fjall"` or `"rocksdb"` | the database of the chain |
+//! | `blocks` | `"segments"` or `"database"` | what keeps blocks: append-only segments, or a database of the same kind as the chain's; when absent, what the folder holds, segments in a new one |
 //! | `account` | address | the operator: default account of verbs, whose contents this node holds |
 //! | `admit` | addresses | further owners whose contents this node takes custody of |
 //! | `authority` | address | seals blocks with this account of the keystore |
@@ -28,7 +29,7 @@ pub const P2P_DEFAULT: &str = "/ip4/127.0.0.1/tcp/4001";
 /// A list in the configuration has at most this many entries.
 const LIST_LEN_MAX: usize = 256;
 
-/// The database behind both storage seams.
+/// The database behind the chain, and behind the blocks if [`BlockStorage::Database`] says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
@@ -60,12 +61,47 @@ impl std::str::FromStr for Storage {
     }
 }
 
+/// What keeps the blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlockStorage {
+    /// Append-only segments, beside a database of either kind: a payload byte is written once.
+    #[default]
+    Segments,
+    /// A database of the kind of [`Storage`], which needs less memory for very many blocks.
+    Database,
+}
+
+impl BlockStorage {
+    /// The word the configuration uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Segments => "segments",
+            Self::Database => "database",
+        }
+    }
+}
+
+impl std::str::FromStr for BlockStorage {
+    type Err = NodeError;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "segments" => Ok(Self::Segments),
+            "database" => Ok(Self::Database),
+            _ => Err(NodeError::usage("bad_storage", "blocks is \"segments\" or \"database\"")),
+        }
+    }
+}
+
 /// A node's configuration; the module page lists the keys.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The database of chain and blocks.
+    /// The database of the chain.
     pub storage: Storage,
+    /// What keeps the blocks; without it what their folder holds, segments in a new one.
+    #[serde(default)]
+    pub blocks: Option<BlockStorage>,
     /// The operator's account.
     #[serde(default)]
     pub account: Option<Address>,
@@ -146,6 +182,9 @@ impl Config {
             let _ = writeln!(text, "{key} = {value}");
         };
         line("storage", quoted(self.storage.name()));
+        if let Some(blocks) = self.blocks {
+            line("blocks", quoted(blocks.name()));
+        }
         if let Some(account) = self.account {
             line("account", quoted(&account.to_string()));
         }
@@ -231,6 +270,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let config = Config {
             storage: Storage::Rocksdb,
+            blocks: Some(BlockStorage::Database),
             account: Some(Address::repeat_byte(1)),
             admit: vec![Address::repeat_byte(2), Address::repeat_byte(3)],
             authority: Some(Address::repeat_byte(4)),
@@ -250,6 +290,7 @@ mod tests {
         refused("", &["line 1", "storage"]);
         refused("storage = \"fjall\"\nstorge = 1\n", &["line 2", "storge"]);
         refused("storage = \"mongo\"", &["line 1", "mongo"]);
+        refused("storage = \"fjall\"\nblocks = \"fjall\"", &["line 2", "fjall", "segments"]);
         refused("storage = \"fjall\"\naccount = \"0x12\"", &["line 2"]);
         refused("storage = \"fjall\"\n\nprivate = \"0.0.0.0:5001\"", &["line 3", "loopback"]);
         refused("storage = \"fjall\"\nholder = \"zz\"", &["line 2", "64 hex"]);

@@ -13,6 +13,7 @@
 //! `FORMAT` file that names what it is, so that a directory of something else is never opened over.
 
 use crate::error::{NodeError, Result, io_error};
+use lightstreams_store::{Disk, FileDisk};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -178,14 +179,14 @@ impl DataDir {
     }
 }
 
-/// Makes a directory and its parents, the last with mode 0700.
+/// Makes a directory and its parents, durably, the last with mode 0700.
 pub fn make_private_dir(path: &Path) -> Result<()> {
     if !path.is_dir() {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|e| io_error("create", parent, e))?;
-        }
+        let wrong = |e| io_error("create", path, e);
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = FileDisk::open(parent.unwrap_or(Path::new("."))).map_err(wrong)?;
         match fs::DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => return Ok(()),
+            Ok(()) => return parent.sync().map_err(wrong),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
             Err(e) => return Err(io_error("create", path, e)),
         }
@@ -247,37 +248,43 @@ pub fn read_text_bounded(path: &Path, len_max: u64) -> Result<String> {
     Ok(text)
 }
 
+/// What the database directory `path` is marked as; `None` if it is not marked, or not there.
+pub fn database_mark(path: &Path) -> Result<Option<String>> {
+    let mark = path.join("FORMAT");
+    match fs::symlink_metadata(&mark) {
+        Ok(_) => Ok(Some(read_text(&mark)?.trim().to_owned())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io_error("read", &mark, e)),
+    }
+}
+
 /// Marks the database directory `path` as `kind` (`"blocks fjall 1"`), or checks the mark it has.
 ///
 /// A directory with other content and no mark is refused, so that a foreign database is never written into.
 pub fn claim_database(path: &Path, kind: &str) -> Result<()> {
     make_private_dir(path)?;
-    let mark = path.join("FORMAT");
-    match fs::symlink_metadata(&mark) {
-        Ok(_) => {
-            let found = read_text(&mark)?;
-            let found = found.trim();
-            if found == kind {
-                return Ok(());
-            }
-            Err(NodeError::new(
-                "foreign_database",
-                format!("{} holds \"{}\", this node wants \"{kind}\"", path.display(), short(found)),
-            )
-            .hint("set `storage` in lightstreams.toml to what the directory holds, or use another data directory"))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            let mut entries = fs::read_dir(path).map_err(|e| io_error("read", path, e))?;
-            if entries.next().is_some() {
+    match database_mark(path)? {
+        Some(found) if found == kind => Ok(()),
+        Some(found) => Err(NodeError::new(
+            "foreign_database",
+            format!("{} holds \"{}\", this node wants \"{kind}\"", path.display(), short(&found)),
+        )
+        .hint("set `storage` and `blocks` in lightstreams.toml to what the directory holds, or use another data directory")),
+        None => {
+            for entry in fs::read_dir(path).map_err(|e| io_error("read", path, e))? {
+                let entry = entry.map_err(|e| io_error("read", path, e))?;
+                // The rest of a mark that was cut off while it was written.
+                if entry.file_name().as_encoded_bytes().starts_with(b"FORMAT.") {
+                    continue;
+                }
                 return Err(NodeError::new(
                     "foreign_database",
                     format!("{} holds files that no Lightstreams node wrote", path.display()),
                 )
                 .hint("choose another data directory, or move those files away"));
             }
-            write_private(&mark, format!("{kind}\n").as_bytes())
+            write_private(&path.join("FORMAT"), format!("{kind}\n").as_bytes())
         }
-        Err(e) => Err(io_error("read", &mark, e)),
     }
 }
 
@@ -314,8 +321,13 @@ mod tests {
         }
         let other = temp.path().join("other");
         fs::create_dir(&other).unwrap();
+        fs::write(other.join("FORMAT.77.new"), "bloc").unwrap();
         fs::write(other.join("CURRENT"), "x").unwrap();
         assert_eq!(claim_database(&other, "blocks fjall 1").unwrap_err().code(), "foreign_database");
+        fs::remove_file(other.join("CURRENT")).unwrap();
+        assert_eq!(database_mark(&other).unwrap(), None);
+        claim_database(&other, "blocks fjall 1").unwrap();
+        assert_eq!(database_mark(&other).unwrap().as_deref(), Some("blocks fjall 1"));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! To join, the same file is copied from a node that has it; two nodes whose genesis differs in one byte of meaning
 //! never talk to each other.
 
-use crate::config::{Config, Storage};
+use crate::config::{BlockStorage, Config, Storage};
 use crate::datadir::{DataDir, make_private_dir, read_text_bounded, write_private_new};
 use crate::error::{NodeError, Result};
 use alloy_primitives::{Address, Bytes, U256, address};
@@ -42,8 +42,10 @@ pub struct Init {
     pub network: Network,
     /// Peers to stay connected to.
     pub peers: Vec<Multiaddr>,
-    /// The database of chain and blocks.
+    /// The database of the chain.
     pub storage: Storage,
+    /// What keeps the blocks.
+    pub blocks: BlockStorage,
     /// The operator's account; else what the directory's configuration names.
     pub account: Option<Address>,
     /// Further owners whose contents the node takes custody of.
@@ -105,6 +107,7 @@ pub fn init(dir: &DataDir, plan: &Init) -> Result<Genesis> {
     };
     require_registry(&genesis)?;
     config.storage = plan.storage;
+    config.blocks = Some(plan.blocks);
     config.account = plan.account.or(config.account);
     config.admit.clone_from(&plan.admit);
     config.authority = plan.authority;

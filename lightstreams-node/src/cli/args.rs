@@ -109,6 +109,9 @@ pub struct DemoArgs {
     /// The database of the nodes.
     #[arg(long, default_value = "fjall")]
     pub storage: StorageArg,
+    /// What keeps their blocks.
+    #[arg(long, default_value = "segments")]
+    pub blocks: BlocksArg,
     /// Where the nodes live; by default a temporary directory that is removed in the end.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -123,6 +126,15 @@ pub enum StorageArg {
     Rocksdb,
 }
 
+/// What can keep a node's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BlocksArg {
+    /// Append-only files, which are written once and compacted.
+    Segments,
+    /// A database of the kind that the chain has.
+    Database,
+}
+
 /// `dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
@@ -135,9 +147,12 @@ pub struct DevArgs {
     /// Milliseconds between blocks; 0 seals as soon as a transaction is there.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub period_ms: u64,
-    /// The database.
+    /// The database of the chain.
     #[arg(long, default_value = "fjall")]
     pub storage: StorageArg,
+    /// What keeps the blocks.
+    #[arg(long, default_value = "segments")]
+    pub blocks: BlocksArg,
 }
 
 /// `init`.
@@ -164,9 +179,12 @@ pub struct InitArgs {
     /// Coins that an account of a new network starts with, as ADDRESS=COINS; may be repeated.
     #[arg(long = "alloc", value_name = "ADDRESS=COINS", value_parser = parse_alloc)]
     pub alloc: Vec<(Address, U256)>,
-    /// The database of chain and blocks.
+    /// The database of the chain.
     #[arg(long, default_value = "fjall")]
     pub storage: StorageArg,
+    /// What keeps the blocks.
+    #[arg(long, default_value = "segments")]
+    pub blocks: BlocksArg,
     /// Where JSON-RPC listens.
     #[arg(long, default_value = "127.0.0.1:8545", value_name = "HOST:PORT")]
     pub rpc: std::net::SocketAddr,

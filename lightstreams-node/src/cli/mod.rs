@@ -28,13 +28,13 @@ use serde_json::json;
 
 pub use self::args::Cli;
 use self::{
-    args::{DevArgs, InitArgs, StorageArg, Verb},
+    args::{BlocksArg, DevArgs, InitArgs, StorageArg, Verb},
     keyring::Keyring,
     session::Session,
 };
 use crate::{
     adapters::now_s,
-    config::Storage,
+    config::{BlockStorage, Storage},
     console, daemon, demo,
     error::{NodeError, Result},
     init::{self, Init, Network, NewNetwork},
@@ -127,6 +127,7 @@ fn start(session: &Session, arguments: &InitArgs) -> Result<()> {
         network,
         peers: arguments.peers.iter().map(|peer| multiaddr(peer)).collect::<Result<_>>()?,
         storage: storage(arguments.storage),
+        blocks: blocks(arguments.blocks),
         account,
         admit: arguments.admit.clone(),
         authority,
@@ -165,6 +166,7 @@ fn dev(session: &Session, arguments: &DevArgs) -> Result<()> {
         p2p: arguments.p2p.as_deref().map(multiaddr).transpose()?,
         period_ms: arguments.period_ms,
         storage: storage(arguments.storage),
+        blocks: blocks(arguments.blocks),
     })
 }
 
@@ -187,6 +189,13 @@ fn storage(named: StorageArg) -> Storage {
     match named {
         StorageArg::Fjall => Storage::Fjall,
         StorageArg::Rocksdb => Storage::Rocksdb,
+    }
+}
+
+fn blocks(named: BlocksArg) -> BlockStorage {
+    match named {
+        BlocksArg::Segments => BlockStorage::Segments,
+        BlocksArg::Database => BlockStorage::Database,
     }
 }
 

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error::{NodeError, Result},
-    units::coins,
+    units::{self, coins},
     vault::{self, AuditEvent, Evidence, Manifest, leaf_of, merkle, read_log},
 };
 
@@ -47,7 +47,14 @@ pub(super) async fn status(session: &Session) -> Result<()> {
         format!("peer id   {}", text("/peer_id")),
         format!("operator  {}", text("/operator")),
         format!("authority {}", text("/authority")),
+        format!("blocks    in {}, chain in {}", text("/store/backend"), text("/database")),
     ];
+    if let Some(bytes) = status.pointer("/store/bytes").and_then(Value::as_u64) {
+        lines.push(format!("segments  {}", units::bytes(bytes)));
+    }
+    if let Some(damaged @ 1..) = status.pointer("/store/damaged").and_then(Value::as_u64) {
+        lines.push(format!("damage    blocks are lost in {damaged} places: the node's log names them"));
+    }
     lines.extend(
         status
             .get("listen")

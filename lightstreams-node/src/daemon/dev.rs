@@ -1,7 +1,7 @@
 //! `dev`: a network of one, for people who write applications.
 
 use super::{Secrets, dev_signers, init_logging, run_with};
-use crate::config::{Config, Storage};
+use crate::config::{BlockStorage, Config, Storage};
 use crate::console::say;
 use crate::datadir::DataDir;
 use crate::error::{NodeError, Result, io_error};
@@ -28,8 +28,10 @@ pub struct Dev {
     pub p2p: Option<Multiaddr>,
     /// Milliseconds between blocks; 0 seals as soon as there is a transaction.
     pub period_ms: u64,
-    /// The database.
+    /// The database of the chain.
     pub storage: Storage,
+    /// What keeps the blocks.
+    pub blocks: BlockStorage,
 }
 
 /// Runs a single-authority network with the public mnemonic's ten funded accounts until it is told to stop.
@@ -65,6 +67,7 @@ fn run_in(dir: &DataDir, plan: &Dev) -> Result<()> {
                 network: Network::New(network),
                 peers: Vec::new(),
                 storage: plan.storage,
+                blocks: plan.blocks,
                 account: Some(first.address),
                 admit: DEV_ACCOUNTS.iter().skip(1).map(|account| account.address).collect(),
                 authority: Some(first.address),

@@ -14,7 +14,7 @@ mod release;
 mod storage;
 
 pub use dev::{DEV_PASSWORD, Dev, dev};
-pub(crate) use storage::{ensure_room, storage_error};
+pub(crate) use storage::{Blocks, ensure_room, storage_error};
 
 use crate::adapters::{NodeView, PermissionGate, now_ms, now_s};
 use crate::config::Config;
@@ -60,6 +60,7 @@ pub(crate) struct Node {
     pub(crate) chain: Arc<Chain>,
     pub(crate) view: Arc<NodeView>,
     pub(crate) store: Arc<dyn BlockStore>,
+    pub(crate) blocks: Arc<Blocks>,
     pub(crate) index: Arc<ContentIndex>,
     pub(crate) kept: KeptHeaders,
     pub(crate) releases: Arc<Releases>,
@@ -218,6 +219,7 @@ async fn serve(dir: &DataDir, config: Config, secrets: Secrets, ready: impl FnOn
     let (stopping, stopped) = watch::channel(false);
     let served = tokio::spawn(listeners.serve(node.clone(), stopped));
     let watcher = tokio::spawn(custody::watch(node.clone(), stopping.subscribe()));
+    let compacting = tokio::spawn(storage::keep_compact(node.blocks.clone(), stopping.subscribe()));
     announce_ready(&node);
     ready(&node);
     let ended = tokio::select! {
@@ -236,6 +238,7 @@ async fn serve(dir: &DataDir, config: Config, secrets: Secrets, ready: impl FnOn
         tracing::warn!("some requests did not end in time");
     }
     watcher.abort();
+    compacting.abort();
     if let Some(driver) = driver {
         let _ = tokio::task::spawn_blocking(move || driver.join()).await;
     }
@@ -274,7 +277,7 @@ struct Opened {
     chain: Arc<Chain>,
     rules: Arc<Clique>,
     view: Arc<NodeView>,
-    store: Arc<dyn BlockStore>,
+    blocks: Arc<Blocks>,
     index: Arc<ContentIndex>,
     kept: KeptHeaders,
     releases: Arc<Releases>,
@@ -288,7 +291,8 @@ impl Opened {
         let view = Arc::new(NodeView::new(chain.clone()).map_err(|e| {
             NodeError::usage("no_registry", "this chain has no registry of contents").because(e)
         })?);
-        let store = storage::open_blocks(dir, config.storage)?;
+        let blocks = Arc::new(Blocks::open(dir, config)?);
+        let store = blocks.store.clone();
         let vault = open_disk(&dir.vault())?;
         let index = ContentIndex::open(vault.clone(), &store)
             .map_err(|e| storage_error("cannot open the index of contents in vault/", e))?;
@@ -307,8 +311,8 @@ impl Opened {
         let index = Arc::new(index);
         let holder = secrets.identity.holder_key();
         let identity = clone_identity(secrets.identity.age())?;
-        let releases = Releases::new(engine, view.clone(), store.clone(), index.clone(), holder, identity);
-        Ok(Self { chain, rules, view, store, index, kept, releases: Arc::new(releases) })
+        let releases = Releases::new(engine, view.clone(), store, index.clone(), holder, identity);
+        Ok(Self { chain, rules, view, blocks, index, kept, releases: Arc::new(releases) })
     }
 }
 
@@ -359,7 +363,8 @@ async fn start(
     listeners: &Listeners,
     fatal: mpsc::Sender<NodeError>,
 ) -> Result<Started> {
-    let Opened { chain, rules, view, store, index, kept, releases } = opened;
+    let Opened { chain, rules, view, blocks, index, kept, releases } = opened;
+    let store = blocks.store.clone();
     let accounts = Arc::new(AccountBook::default());
     let clock = Arc::new(now_ms);
     let policy = Arc::new(PermissionGate::new(index.clone(), view.clone(), clock));
@@ -395,6 +400,7 @@ async fn start(
         chain: chain.clone(),
         view,
         store,
+        blocks,
         index,
         kept,
         releases,

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 use self::stage::{Player, number, text};
 use crate::{
-    cli::args::{DemoArgs, StorageArg},
+    cli::args::{BlocksArg, DemoArgs, StorageArg},
     console::say,
     error::{NodeError, Result, io_error},
     units,
@@ -50,8 +50,8 @@ pub fn run(arguments: &DemoArgs) -> Result<()> {
     let exe = std::env::current_exe()
         .map_err(|error| NodeError::new("demo", "cannot find this program").because(error))?;
     let stage = Stage::new(arguments.dir.clone())?;
-    Story { exe, stage, storage: arguments.storage, step: 0, started: Instant::now() }
-        .tell(arguments.file.as_deref())
+    let (storage, blocks) = (arguments.storage, arguments.blocks);
+    Story { exe, stage, storage, blocks, step: 0, started: Instant::now() }.tell(arguments.file.as_deref())
 }
 
 /// The directory everything happens in, removed in the end unless it was named.
@@ -93,6 +93,7 @@ struct Story {
     exe: PathBuf,
     stage: Stage,
     storage: StorageArg,
+    blocks: BlocksArg,
     step: u32,
     started: Instant,
 }
@@ -203,7 +204,12 @@ impl Story {
             StorageArg::Fjall => "fjall",
             StorageArg::Rocksdb => "rocksdb",
         };
-        let common = ["--storage", storage, "--rpc", "127.0.0.1:0", "--p2p", "/ip4/127.0.0.1/tcp/0"];
+        let blocks = match self.blocks {
+            BlocksArg::Segments => "segments",
+            BlocksArg::Database => "database",
+        };
+        let listen = ["--rpc", "127.0.0.1:0", "--p2p", "/ip4/127.0.0.1/tcp/0"];
+        let common = [["--storage", storage, "--blocks", blocks], listen].concat();
         let mut found =
             vec!["init", "--chain-id", "162", "--period-ms", "200", "--authority", &publisher.account];
         // The custodian admits the stranger's contents too, so that step 4 meets the last line of defence.
@@ -215,13 +221,13 @@ impl Story {
             .map(|account| format!("{account}=1000"))
             .collect();
         alloc.iter().for_each(|alloc| found.extend(["--alloc", alloc]));
-        found.extend(common);
+        found.extend(&common);
         publisher.does(&found)?;
         let status = publisher.starts()?;
         let address = text(&status, "listen/0")?;
         let genesis = publisher.data.join("chain").join("genesis.json").display().to_string();
         let mut join = vec!["init", "--genesis", &genesis, "--peer", &address];
-        join.extend(common);
+        join.extend(&common);
         std::thread::scope(|scope| {
             let joins = |player: &mut Player| player.does(&join).and_then(|_| player.starts());
             let joining = [&mut *reader, &mut *stranger].map(|player| scope.spawn(move || joins(player)));
@@ -234,9 +240,11 @@ impl Story {
             })?;
         }
         self.fact(&format!(
-            "genesis {}, chain id {}, database {storage}",
+            "genesis {}, chain id {}, blocks in {}, chain in {}",
             text(&status, "genesis")?,
-            number(&status, "chain_id")?
+            number(&status, "chain_id")?,
+            text(&status, "store/backend")?,
+            text(&status, "database")?
         ));
         for player in [&*publisher, &*reader, &*stranger] {
             self.fact(&format!("{:<9} {} with its own node and database", player.name, player.account));

@@ -156,7 +156,8 @@ async fn status(State(node): Shared) -> Answer {
             "operator": node.config.account,
             "authority": node.config.authority,
             "admit": node.config.admit,
-            "store": { "backend": node.config.storage.name(), "contents": node.index.contents().len() },
+            "database": node.config.storage.name(),
+            "store": node.blocks.status(node.index.contents().len()),
             "receipts": { "size": receipts, "root": root },
         }))
     });

@@ -2,6 +2,7 @@
 
 use crate::support::{Home, Running, blocks, car, wait_for};
 use cid::Cid;
+use lightstreams_node::config::BlockStorage;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,7 +20,17 @@ struct Acknowledged {
 
 #[test]
 fn a_killed_node_keeps_every_block_it_acknowledged() {
-    let home = Home::new().with_authority().found(50);
+    kill_over_and_over(BlockStorage::Segments);
+}
+
+#[test]
+fn a_killed_node_with_a_database_of_blocks_does_so_too() {
+    kill_over_and_over(BlockStorage::Database);
+}
+
+#[track_caller]
+fn kill_over_and_over(kept_in: BlockStorage) {
+    let home = Home::new().with_authority().found_with(50, kept_in);
     let mut acknowledged = Acknowledged::default();
     for kill in 0..KILLS {
         let node = home.start();

@@ -1,13 +1,20 @@
 //! A full disk is an error with advice; what was acknowledged before stays readable.
 
 use crate::support::{Home, blocks, car, wait_for};
+use lightstreams_node::config::BlockStorage;
 
-/// What the node leaves free, and as much again for blocks and the databases' own files.
+/// What the node leaves free, and as much again for blocks and what the store adds.
 const DISK_MIB: u32 = 512;
 
 #[test]
 fn a_full_disk_is_told_and_loses_nothing_that_was_acknowledged() {
-    let home = Home::new().with_authority().found(200);
+    check(BlockStorage::Segments);
+    check(BlockStorage::Database);
+}
+
+#[track_caller]
+fn check(kept_in: BlockStorage) {
+    let home = Home::new().with_authority().found_with(200, kept_in);
     std::fs::create_dir(home.dir().blocks()).unwrap();
     let Some(node) = home.start_on_small_disk(&home.dir().blocks(), DISK_MIB) else { return };
     let mut acknowledged = Vec::new();

@@ -1,7 +1,7 @@
 //! What keeps a node from starting is said in one line, with what to do about it.
 
-use crate::support::Home;
-use lightstreams_node::config::Config;
+use crate::support::{Home, blocks, car, storage};
+use lightstreams_node::config::{BlockStorage, Config};
 use std::fs;
 use std::net::TcpListener;
 
@@ -72,8 +72,44 @@ fn a_foreign_database_is_refused() {
     check(&home, 1, &["no Lightstreams node wrote", "another data directory"]);
     fs::remove_file(home.dir().blocks().join("CURRENT")).unwrap();
     home.start().stop();
-    fs::write(home.dir().blocks().join("FORMAT"), "lightstreams blocks fjall 2\n").unwrap();
-    check(&home, 1, &["lightstreams blocks fjall 2"]);
+    fs::write(home.dir().blocks().join("FORMAT"), "lightstreams blocks segments 2\n").unwrap();
+    check(&home, 1, &["lightstreams blocks segments 2"]);
+}
+
+#[test]
+fn blocks_are_in_segments_unless_the_configuration_or_the_folder_says_otherwise() {
+    let database = storage().name();
+    for (kept_in, backend) in [(BlockStorage::Segments, "segments"), (BlockStorage::Database, database)] {
+        let home = Home::new().with_authority().found_with(200, kept_in);
+        let mark = format!("lightstreams blocks {backend} 1\n");
+        let (some, configured) = (blocks(3, 1000), Config::load(&home.dir()).unwrap());
+        assert_eq!(configured.blocks, Some(kept_in));
+        // A configuration from before there were segments has no such line.
+        for named in [Some(kept_in), None] {
+            Config { blocks: named, ..configured.clone() }.save(&home.dir()).unwrap();
+            let node = home.start();
+            assert_eq!(node.status()["store"]["backend"], backend, "{named:?}");
+            assert_eq!(node.status()["database"], database);
+            let stored = node.put("/v1/blocks", "application/vnd.ipld.car", &car(&some)).unwrap();
+            assert_eq!(stored.status, 200);
+            let cids: Vec<_> = some.iter().map(|block| *block.cid()).collect();
+            assert_eq!(node.held(&cids), some, "{backend}, {named:?}");
+            node.stop();
+            assert_eq!(fs::read_to_string(home.dir().blocks().join("FORMAT")).unwrap(), mark);
+        }
+        let other = match kept_in {
+            BlockStorage::Segments => BlockStorage::Database,
+            BlockStorage::Database => BlockStorage::Segments,
+        };
+        Config { blocks: Some(other), ..configured }.save(&home.dir()).unwrap();
+        check(&home, 1, &[mark.trim(), "`blocks`", "lightstreams.toml"]);
+    }
+    let home = founded();
+    let configured = Config::load(&home.dir()).unwrap();
+    Config { blocks: None, ..configured }.save(&home.dir()).unwrap();
+    let node = home.start();
+    assert_eq!(node.status()["store"]["backend"], "segments", "a new folder");
+    node.stop();
 }
 
 #[test]

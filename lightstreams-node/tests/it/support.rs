@@ -4,7 +4,7 @@ use alloy_primitives::{Address, U256};
 use cid::Cid;
 use lightstreams_chain::DEV_ACCOUNTS;
 use lightstreams_crypto::keystore;
-use lightstreams_node::config::Storage;
+use lightstreams_node::config::{BlockStorage, Storage};
 use lightstreams_node::datadir::{DataDir, write_private};
 use lightstreams_node::init::{Init, Network, NewNetwork, init};
 use lightstreams_node::secrets::{NodeIdentity, Password};
@@ -74,6 +74,11 @@ impl Home {
 
     /// Founds a network of one authority with blocks every `period_ms`.
     pub(crate) fn found(self, period_ms: u64) -> Self {
+        self.found_with(period_ms, BlockStorage::default())
+    }
+
+    /// The same, with the node's blocks in `blocks`.
+    pub(crate) fn found_with(self, period_ms: u64, blocks: BlockStorage) -> Self {
         let network = NewNetwork {
             chain_id: 162,
             authorities: vec![authority()],
@@ -84,7 +89,7 @@ impl Home {
             // Networks of another pace are other networks from block 0 on.
             timestamp: 1_700_000_000 + period_ms,
         };
-        let plan = plan(Network::New(network));
+        let plan = Init { blocks, ..plan(Network::New(network)) };
         init(&self.dir(), &Init { authority: Some(authority()), account: Some(authority()), ..plan })
             .unwrap();
         self
@@ -161,6 +166,7 @@ fn plan(network: Network) -> Init {
         network,
         peers: Vec::new(),
         storage: storage(),
+        blocks: BlockStorage::default(),
         account: None,
         admit: Vec::new(),
         authority: None,
