@@ -47,6 +47,7 @@ suites! {
     "crypto": "hpke" => crypto::hpke::run;
     "crypto": "keystore" => crypto::keystore::run;
     "crypto": "wycheproof" => crypto::wycheproof::run;
+    "store": "car" => store::car::run;
     "store": "codecs" => store::codecs::run;
     "store": "kubo-import" => store::kubo_import::run;
     "store": "multiformats" => store::multiformats::run;

@@ -101,7 +101,10 @@ pub mod testing;
 pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_LEN, RAW};
 pub use blockstore::{BlockStore, StoreError, StoreOp};
 pub use bytes::Bytes;
-pub use car::{CarError, CarReader, CarWriter};
+pub use car::{
+    CarError, CarFile, CarImport, CarImportError, CarLimits, CarReader, CarWriter, IndexedCarWriter, ReadAt,
+    import_car,
+};
 #[cfg(feature = "fastcdc")]
 pub use chunker::FastCdcChunker;
 pub use chunker::{

@@ -3,6 +3,7 @@
 /// Why cases of long identity CIDs are skipped.
 const LONG_IDENTITY: &str = "the type of CIDs holds identity digests of 64 bytes, not of 128";
 
+pub(crate) mod car;
 pub(crate) mod codecs;
 mod input;
 pub(crate) mod kubo_import;

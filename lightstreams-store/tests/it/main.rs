@@ -6,6 +6,7 @@
 mod bitswap;
 mod block;
 mod car;
+mod car_v2;
 mod codec;
 mod contract;
 mod crash;

@@ -18,34 +18,27 @@ use crate::support::{json, vectors};
 fn car_fixtures_read_and_write_back() {
     let Some(folder) = vectors("ipfs-car-fixtures") else { return };
     let index = json(folder.join("index.json"));
-    let (mut read, mut same, mut refused) = (0, 0, 0);
+    let (mut read, mut same) = (0, 0);
     for (path, case) in index.as_object().unwrap() {
         let Some(version) = case["car_version"].as_u64() else { continue };
         let bytes = fs::read(folder.join(path)).unwrap();
-        let reader = CarReader::new(&bytes[..]);
-        if version != 1 {
-            assert!(
-                matches!(reader, Err(CarError::Version { version: found }) if found == version),
-                "{path}"
-            );
-            refused += 1;
-            continue;
-        }
-        let mut reader = reader.unwrap_or_else(|e| panic!("{path}: {e}"));
+        let mut reader = CarReader::new(&bytes[..]).unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert_eq!(reader.version(), version, "{path}");
         let roots = reader.roots().to_vec();
         let blocks: Vec<Block> =
             reader.by_ref().map(|block| block.unwrap_or_else(|e| panic!("{path}: {e}"))).collect();
         assert_eq!(blocks.len() as u64, case["blocks"].as_u64().unwrap(), "{path}");
         read += 1;
 
+        if version != 1 {
+            continue;
+        }
         let mut writer = CarWriter::new(Vec::new(), &roots).unwrap();
         blocks.iter().for_each(|block| writer.write(block).unwrap());
         assert!(writer.finish().unwrap() == bytes, "{path} is written as it was");
         same += 1;
     }
-    println!(
-        "ipfs-car-fixtures: {read} read, {same} written back to the same bytes, {refused} of version 2 refused"
-    );
+    println!("ipfs-car-fixtures: {read} read, {same} of version 1 written back to the same bytes");
     assert!(read > 0);
 }
 
