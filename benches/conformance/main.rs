@@ -49,7 +49,9 @@ suites! {
     "crypto": "wycheproof" => crypto::wycheproof::run;
     "store": "car" => store::car::run;
     "store": "codecs" => store::codecs::run;
+    "store": "ipns" => store::ipns::run;
     "store": "kubo-import" => store::kubo_import::run;
+    "store": "kubo-ipns" => store::ipns::kubo;
     "store": "multiformats" => store::multiformats::run;
     "store": "unixfs-cids" => store::kubo_import::run_cids;
     "store": "unixfs-import" => store::unixfs_import::run;

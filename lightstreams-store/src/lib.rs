@@ -61,6 +61,7 @@
 //! | `blake3` | blocks named by BLAKE3 |
 //! | `hashes` | blocks named by SHA-1, SHA-3, Keccak, SHAKE-256 and BLAKE2 |
 //! | `fastcdc` | the chunker FastCDC, whose CIDs match no other importer's |
+//! | `ipns` | IPNS records: signed and verified |
 //! | `testing` | the checks that our own implementations of the seams pass, for yours |
 
 mod block;
@@ -78,6 +79,8 @@ mod fjall_store;
 mod folder;
 mod folder_store;
 mod hash;
+#[cfg(feature = "ipns")]
+mod ipns;
 mod key;
 mod log;
 mod memory;
@@ -123,6 +126,8 @@ pub use file::{BuildError, FileBuilder, FileRoot, MAX_LINKS};
 pub use fjall_store::FjallStore;
 pub use folder_store::FolderStore;
 pub use hash::{HashFunction, UnknownHashName};
+#[cfg(feature = "ipns")]
+pub use ipns::{IpnsEntry, IpnsError, IpnsName, IpnsRecord, MAX_IPNS_RECORD_LEN};
 pub use log::{Log, LogError, MAX_RECORD_LEN};
 pub use memory::MemoryStore;
 pub use multiformats::{CidError, exact_cid, parse_cid};

@@ -6,6 +6,7 @@ const LONG_IDENTITY: &str = "the type of CIDs holds identity digests of 64 bytes
 pub(crate) mod car;
 pub(crate) mod codecs;
 mod input;
+pub(crate) mod ipns;
 pub(crate) mod kubo_import;
 pub(crate) mod multiformats;
 pub(crate) mod unixfs_import;

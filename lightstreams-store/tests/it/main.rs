@@ -12,6 +12,8 @@ mod contract;
 mod crash;
 mod file;
 mod folder;
+#[cfg(feature = "ipns")]
+mod ipns;
 mod log;
 mod payload;
 mod reader;
