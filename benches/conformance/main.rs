@@ -50,6 +50,7 @@ suites! {
     "store": "car" => store::car::run;
     "store": "codecs" => store::codecs::run;
     "store": "ipns" => store::ipns::run;
+    "store": "kubo-gateway" => store::kubo_gateway::run;
     "store": "kubo-import" => store::kubo_import::run;
     "store": "kubo-ipns" => store::ipns::kubo;
     "store": "multiformats" => store::multiformats::run;

@@ -8,6 +8,7 @@
 //! | `admit` | addresses | further owners whose contents this node takes custody of |
 //! | `authority` | address | seals blocks with this account of the keystore |
 //! | `rpc` | `"127.0.0.1:8545"` | JSON-RPC listener; none when absent |
+//! | `gateway` | `"127.0.0.1:8080"` | HTTP gateway to content that everybody may read; none when absent |
 //! | `p2p` | `"/ip4/127.0.0.1/tcp/4001"` | libp2p listener; none when absent |
 //! | `private` | `"127.0.0.1:5001"` | the private API over loopback TCP, beside the socket |
 //! | `peers` | multiaddrs | nodes to stay connected to |
@@ -114,6 +115,9 @@ pub struct Config {
     /// JSON-RPC listener.
     #[serde(default)]
     pub rpc: Option<SocketAddr>,
+    /// HTTP gateway to content that everybody may read.
+    #[serde(default)]
+    pub gateway: Option<SocketAddr>,
     /// libp2p listener.
     #[serde(default)]
     pub p2p: Option<Multiaddr>,
@@ -197,6 +201,9 @@ impl Config {
         if let Some(rpc) = self.rpc {
             line("rpc", quoted(&rpc.to_string()));
         }
+        if let Some(gateway) = self.gateway {
+            line("gateway", quoted(&gateway.to_string()));
+        }
         if let Some(p2p) = &self.p2p {
             line("p2p", quoted(&p2p.to_string()));
         }
@@ -275,6 +282,7 @@ mod tests {
             admit: vec![Address::repeat_byte(2), Address::repeat_byte(3)],
             authority: Some(Address::repeat_byte(4)),
             rpc: RPC_DEFAULT.parse().ok(),
+            gateway: "127.0.0.1:8080".parse().ok(),
             p2p: P2P_DEFAULT.parse().ok(),
             private: "[::1]:5001".parse().ok(),
             peers: vec!["/dns4/a.example/tcp/4001".parse().unwrap()],

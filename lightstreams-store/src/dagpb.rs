@@ -11,15 +11,10 @@ use crate::{
     Block, DAG_PB, LayoutError,
     fault::{Fault, fault},
     multiformats::exact_cid,
+    protobuf::{Fields, Value, put_bytes},
     unixfs::{Message, Metadata, TYPE_FILE},
     varint,
 };
-
-/// Wire types of protobuf.
-const VARINT: u64 = 0;
-const FIXED64: u64 = 1;
-const BYTES: u64 = 2;
-const FIXED32: u64 = 5;
 
 /// A child of a file node, as its parent states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,12 +79,6 @@ pub(crate) fn file_node_len(children: impl Iterator<Item = (u64, u64)>, cid_len:
     links + 1 + varint::len(unixfs) + unixfs
 }
 
-pub(crate) fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    out.push(tag);
-    varint::put(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
 /// A dag-pb node, decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Node {
@@ -152,8 +141,7 @@ impl<'a> RawNode<'a> {
                     return fault(at, "a node has links on both sides of its Data");
                 }
                 (2, Value::Bytes(link)) => {
-                    let begin = fields.at - link.len();
-                    node.links.push(RawLink::decode(Fields { rest: link, at: begin })?);
+                    node.links.push(RawLink::decode(fields.within(link))?);
                 }
                 _ => return fault(at, "a node has an unknown field"),
             }
@@ -164,7 +152,7 @@ impl<'a> RawNode<'a> {
 
 impl<'a> RawLink<'a> {
     fn decode(mut fields: Fields<'a>) -> Result<Self, Fault> {
-        let begin = fields.at;
+        let begin = fields.at();
         let (mut cid, mut name, mut tsize, mut last) = (None, None, None, 0);
         while let Some((at, number, value)) = fields.next()? {
             if number <= last {
@@ -189,62 +177,6 @@ impl<'a> RawLink<'a> {
             Some(cid) => Ok(Self { cid, name, tsize }),
             None => fault(begin, "a link has no CID"),
         }
-    }
-}
-
-/// The fields of a protobuf message.
-pub(crate) struct Fields<'a> {
-    rest: &'a [u8],
-    /// The byte of the block at which `rest` begins.
-    at: usize,
-}
-
-pub(crate) enum Value<'a> {
-    Int(u64),
-    Bytes(&'a [u8]),
-    Fixed32(u32),
-    /// An integer of 64 bits, which no field that is read here has.
-    Fixed64,
-}
-
-impl<'a> Fields<'a> {
-    /// Those of a message whose first byte counts as byte 0.
-    pub(crate) fn new(message: &'a [u8]) -> Self {
-        Self { rest: message, at: 0 }
-    }
-
-    /// The next field: where it begins, its number, its value.
-    pub(crate) fn next(&mut self) -> Result<Option<(usize, u64, Value<'a>)>, Fault> {
-        if self.rest.is_empty() {
-            return Ok(None);
-        }
-        let (start, len) = (self.at, self.rest.len());
-        let Some((number, value)) = self.field() else {
-            return fault(start, "a protobuf field is cut off or malformed");
-        };
-        self.at += len - self.rest.len();
-        Ok(Some((start, number, value)))
-    }
-
-    fn field(&mut self) -> Option<(u64, Value<'a>)> {
-        let tag = varint::take(&mut self.rest)?;
-        let value = match tag & 7 {
-            VARINT => Value::Int(varint::take(&mut self.rest)?),
-            BYTES => {
-                let len = varint::take(&mut self.rest)?;
-                Value::Bytes(self.bytes(len)?)
-            }
-            FIXED64 => self.bytes(8).map(|_| Value::Fixed64)?,
-            FIXED32 => Value::Fixed32(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?)),
-            _ => return None,
-        };
-        Some((tag >> 3, value))
-    }
-
-    fn bytes(&mut self, len: u64) -> Option<&'a [u8]> {
-        let (bytes, rest) = self.rest.split_at_checked(usize::try_from(len).ok()?)?;
-        self.rest = rest;
-        Some(bytes)
     }
 }
 

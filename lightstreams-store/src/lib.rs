@@ -2,7 +2,7 @@
 //! stream and seek, CAR files, and an exchange that gives a block only to those who may have it.
 //!
 //! ```text
-//! bytes --chunker--> chunks --hash--> blocks --put--> BlockStore --gate--> Exchange, CAR
+//! bytes --chunker--> chunks --hash--> blocks --put--> BlockStore --gate--> Exchange, CAR, gateway
 //!                                       +-- links --> nodes --put--> BlockStore ==> root Cid
 //! ```
 //!
@@ -61,6 +61,7 @@
 //! | `blake3` | blocks named by BLAKE3 |
 //! | `hashes` | blocks named by SHA-1, SHA-3, Keccak, SHAKE-256 and BLAKE2 |
 //! | `fastcdc` | the chunker FastCDC, whose CIDs match no other importer's |
+//! | `gateway` | an HTTP gateway as an axum `Router` |
 //! | `ipns` | IPNS records: signed and verified |
 //! | `testing` | the checks that our own implementations of the seams pass, for yours |
 
@@ -69,6 +70,7 @@ mod blockstore;
 mod car;
 mod chunker;
 mod codec;
+mod dag;
 mod dagpb;
 mod disk;
 mod exchange;
@@ -78,6 +80,8 @@ mod file;
 mod fjall_store;
 mod folder;
 mod folder_store;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 mod hash;
 #[cfg(feature = "ipns")]
 mod ipns;
@@ -90,6 +94,7 @@ mod options;
 pub mod p2p;
 mod payload;
 mod policy;
+mod protobuf;
 mod quota;
 mod reader;
 #[cfg(feature = "rocksdb")]
@@ -116,6 +121,7 @@ pub use chunker::{
 };
 pub use cid::{Cid, Version as CidVersion, multibase};
 pub use codec::{Codec, DAG_JSON, DecodeError, EncodeError, Ipld, MAX_NESTING};
+pub use dag::{DagError, DagPath, DagScope, DagSelection, EntityBytes};
 pub use disk::{Disk, DiskFile, DiskLock, FileDisk};
 pub use exchange::{
     BlockSource, Exchange, FetchError, FetchingSource, LocalExchange, MAX_WANTS, PeerFailure,

@@ -75,7 +75,7 @@ impl<S: BlockSource> FileReader<S> {
     }
 
     /// Some bytes from `at` on, which lies before the end: at least one.
-    fn bytes_at(&self, mut at: u64) -> Result<Bytes, ReadError> {
+    pub(crate) fn bytes_at(&self, mut at: u64) -> Result<Bytes, ReadError> {
         let mut cid = self.root;
         let mut part = self.part(&cid, 0)?;
         for depth in 1.. {

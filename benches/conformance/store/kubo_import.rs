@@ -155,7 +155,7 @@ fn check_reading(tree: &Tree, options: &ImportOptions, store: &MemoryStore, cid:
 }
 
 /// The options in force, as a row states them.
-fn options(row: &Value) -> Result<ImportOptions, Stop> {
+pub(crate) fn options(row: &Value) -> Result<ImportOptions, Stop> {
     // What a row does not say of directories follows from its profile.
     let mut options = match row["profile"].as_str() {
         Some(profile) if profile.contains("v1-2025") => ImportOptions::unixfs_v1_2025(),

@@ -7,6 +7,7 @@ pub(crate) mod car;
 pub(crate) mod codecs;
 mod input;
 pub(crate) mod ipns;
+pub(crate) mod kubo_gateway;
 pub(crate) mod kubo_import;
 pub(crate) mod multiformats;
 pub(crate) mod unixfs_import;

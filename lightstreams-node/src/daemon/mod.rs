@@ -66,6 +66,8 @@ pub(crate) struct Node {
     pub(crate) releases: Arc<Releases>,
     pub(crate) network: NetworkHandle,
     pub(crate) exchange: BitswapExchange,
+    /// Asked before a block leaves, by whatever door.
+    pub(crate) gate: Gate,
     pub(crate) rpc: RpcFace,
     pub(crate) listeners: http::Bound,
 }
@@ -369,6 +371,7 @@ async fn start(
     let clock = Arc::new(now_ms);
     let policy = Arc::new(PermissionGate::new(index.clone(), view.clone(), clock));
     let policy = Arc::new(ByProvenAccounts::new(policy, accounts.clone()));
+    let gate = Gate::new(store.clone(), policy);
     let parts = NetworkParts {
         keypair: secrets.identity.libp2p_keypair()?,
         listen: config.p2p.clone(),
@@ -376,7 +379,7 @@ async fn start(
         domain: view.domain(),
         accounts,
         releases: releases.clone(),
-        gate: Gate::new(store.clone(), policy),
+        gate: gate.clone(),
         chain: chain.clone(),
         fatal: fatal.clone(),
     };
@@ -406,6 +409,7 @@ async fn start(
         releases,
         network: network.clone(),
         exchange,
+        gate,
         rpc: RpcFace::new(module),
         listeners: listeners.bound(),
     });
@@ -456,6 +460,7 @@ fn announce_ready(node: &Node) {
         head = head.number(),
         peer = %node.identity.peer_id,
         rpc = node.listeners.rpc.map(tracing::field::display),
+        gateway = node.listeners.gateway.map(tracing::field::display),
         socket = %node.dir.socket().display(),
         "ready"
     );

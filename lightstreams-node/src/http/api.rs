@@ -145,6 +145,7 @@ async fn status(State(node): Shared) -> Answer {
             "recipient": node.identity.recipient.to_string(),
             "listen": listen,
             "rpc": node.listeners.rpc,
+            "gateway": node.listeners.gateway,
             "private": node.listeners.private,
             "contracts": {
                 "registry": contract("registry"),

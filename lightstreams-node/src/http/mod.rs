@@ -1,6 +1,6 @@
-//! The private API over the socket (and loopback TCP when asked for), and the listener of JSON-RPC.
+//! The private API over the socket (and loopback TCP when asked for), and the listeners of JSON-RPC and of the gateway.
 //!
-//! Three doors that never share a port. The socket belongs to the owner of the data directory (0600), so whoever can
+//! Doors that never share a port. The socket belongs to the owner of the data directory (0600), so whoever can
 //! open it is the operator. Over TCP every request carries the token of the data directory; a page in a browser has
 //! neither the token nor a way to read it.
 
@@ -19,6 +19,7 @@ use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use lightstreams_store::gateway::{Gateway, GatewayConfig};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) struct Listeners {
     socket: UnixListener,
     private: Option<(TcpListener, Arc<str>)>,
     rpc: Option<TcpListener>,
+    gateway: Option<TcpListener>,
     bound: Bound,
 }
 
@@ -39,6 +41,7 @@ pub(crate) struct Listeners {
 pub(crate) struct Bound {
     pub(crate) private: Option<SocketAddr>,
     pub(crate) rpc: Option<SocketAddr>,
+    pub(crate) gateway: Option<SocketAddr>,
 }
 
 impl Listeners {
@@ -46,6 +49,10 @@ impl Listeners {
     pub(crate) async fn bind(dir: &DataDir, config: &Config) -> Result<Self> {
         let rpc = match config.rpc {
             Some(address) => Some(bind_tcp(address, "rpc").await?),
+            None => None,
+        };
+        let gateway = match config.gateway {
+            Some(address) => Some(bind_tcp(address, "gateway").await?),
             None => None,
         };
         let private = match config.private {
@@ -56,9 +63,10 @@ impl Listeners {
         let address = |listener: &TcpListener| listener.local_addr().ok();
         let bound = Bound {
             rpc: rpc.as_ref().and_then(address),
+            gateway: gateway.as_ref().and_then(address),
             private: private.as_ref().and_then(|(listener, _)| address(listener)),
         };
-        Ok(Self { socket, private, rpc, bound })
+        Ok(Self { socket, private, rpc, gateway, bound })
     }
 
     pub(crate) fn bound(&self) -> Bound {
@@ -85,7 +93,13 @@ impl Listeners {
                 let _ = axum::serve(listener, service).with_graceful_shutdown(stop(stopped.clone())).await;
             }
         };
-        let _ = tokio::join!(socket.into_future(), private, rpc);
+        let gateway = async {
+            if let Some(listener) = self.gateway {
+                let router = Gateway::new(node.gate.clone(), GatewayConfig::default()).router();
+                let _ = axum::serve(listener, router).with_graceful_shutdown(stop(stopped.clone())).await;
+            }
+        };
+        let _ = tokio::join!(socket.into_future(), private, rpc, gateway);
     }
 }
 

@@ -98,3 +98,33 @@ fn the_api_over_tcp_wants_the_token() {
     assert_eq!(ask(&format!("authorization: Bearer {}0\r\n", token.trim())), 401);
     node.stop();
 }
+
+#[test]
+fn the_gateway_gives_away_what_everybody_may_read_and_nothing_else() {
+    let home = Home::new().with_authority().found(100);
+    let config = Config::load(&home.dir()).unwrap();
+    Config { gateway: "127.0.0.1:0".parse().ok(), ..config }.save(&home.dir()).unwrap();
+    let node = home.start();
+    let address = node.status()["gateway"].as_str().unwrap().to_owned();
+    let get = |path: &str| exchange(TcpStream::connect(&address).unwrap(), "GET", path, "", "", &[]).unwrap();
+    let file = home.dir().root().join("film");
+    std::fs::write(&file, vec![7; 300_000]).unwrap();
+    let recipient = node.status()["recipient"].as_str().unwrap().to_owned();
+    let published = home
+        .verb(&["--json", "--yes", "publish", "--recovery", &recipient, file.to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(published.status.success(), "{}", String::from_utf8_lossy(&published.stderr));
+    let published: serde_json::Value = serde_json::from_slice(&published.stdout).unwrap();
+    let manifest = published["manifest"].as_str().unwrap();
+    assert_eq!(get(&format!("/ipfs/{manifest}?format=raw")).status, 200, "{published}");
+    for private in ["payload", "header", "readable"] {
+        let cid = published[private].as_str().unwrap();
+        for form in ["", "?format=raw", "?format=car"] {
+            assert_eq!(get(&format!("/ipfs/{cid}{form}")).status, 404, "{private}{form}");
+        }
+    }
+    assert_eq!(get("/v1/status").status, 404, "the private API is on another port");
+    node.stop();
+}

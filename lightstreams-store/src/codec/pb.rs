@@ -6,8 +6,9 @@ use cid::Cid;
 use ipld_core::ipld::Ipld;
 
 use crate::{
-    dagpb::{RawLink, RawNode, put_bytes},
+    dagpb::{RawLink, RawNode},
     fault::Fault,
+    protobuf::put_bytes,
     varint,
 };
 

@@ -7,10 +7,8 @@
 
 use ed25519_dalek::{Signature, Verifier, VerifyingKey};
 
-use super::{
-    IpnsError,
-    wire::{self, Value},
-};
+use super::IpnsError;
+use crate::protobuf::{Fields, Value, put_bytes, put_int};
 
 const RSA: u64 = 0;
 const ED25519: u64 = 1;
@@ -19,8 +17,8 @@ const SECP256K1: u64 = 2;
 /// Writes an Ed25519 key.
 pub(super) fn encode_ed25519(key: &[u8; 32]) -> Vec<u8> {
     let mut out = Vec::with_capacity(36);
-    wire::put_int(&mut out, 1, ED25519);
-    wire::put_bytes(&mut out, 2, key);
+    put_int(&mut out, 0x08, ED25519);
+    put_bytes(&mut out, 0x12, key);
     out
 }
 
@@ -52,10 +50,11 @@ pub(super) fn verify(key: &[u8], message: &[u8], signature: &[u8]) -> Result<(),
 }
 
 /// Kind and data of a key.
-fn decode(mut key: &[u8]) -> Option<(u64, &[u8])> {
-    let (1, Value::Int(kind)) = wire::field(&mut key)? else { return None };
-    let (2, Value::Bytes(data)) = wire::field(&mut key)? else { return None };
-    key.is_empty().then_some((kind, data))
+fn decode(key: &[u8]) -> Option<(u64, &[u8])> {
+    let mut fields = Fields::new(key);
+    let (_, 1, Value::Int(kind)) = fields.next().ok()?? else { return None };
+    let (_, 2, Value::Bytes(data)) = fields.next().ok()?? else { return None };
+    (fields.at() == key.len()).then_some((kind, data))
 }
 
 /// The `RSAPublicKey` in a `SubjectPublicKeyInfo` (RFC 5280, section 4.1; RFC 3279, section 2.3.1).

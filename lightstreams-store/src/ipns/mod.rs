@@ -14,7 +14,6 @@ mod key;
 mod name;
 mod record;
 mod time;
-mod wire;
 
 pub use self::{
     name::IpnsName,

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use ed25519_dalek::{Signer, SigningKey};
 
-use super::{
-    IpnsError, IpnsName, key, malformed, time,
-    wire::{self, Value},
+use super::{IpnsError, IpnsName, key, malformed, time};
+use crate::{
+    Codec, Ipld,
+    protobuf::{Fields as Protobuf, Value, put_bytes, put_int},
 };
-use crate::{Codec, Ipld};
 
 /// The longest record: 10 KiB.
 pub const MAX_IPNS_RECORD_LEN: usize = 10 << 10;
@@ -96,15 +96,15 @@ impl IpnsRecord {
         let mut out = Vec::new();
         if compatible {
             let v1 = [&signed.value[..], &signed.validity, b"EOL"].concat();
-            wire::put_bytes(&mut out, 1, &signed.value);
-            wire::put_bytes(&mut out, 2, &key.sign(&v1).to_bytes());
-            wire::put_int(&mut out, 3, EOL);
-            wire::put_bytes(&mut out, 4, &signed.validity);
-            wire::put_int(&mut out, 5, signed.sequence);
-            wire::put_int(&mut out, 6, signed.ttl);
+            put_bytes(&mut out, 0x0a, &signed.value);
+            put_bytes(&mut out, 0x12, &key.sign(&v1).to_bytes());
+            put_int(&mut out, 0x18, EOL);
+            put_bytes(&mut out, 0x22, &signed.validity);
+            put_int(&mut out, 0x28, signed.sequence);
+            put_int(&mut out, 0x30, signed.ttl);
         }
-        wire::put_bytes(&mut out, 8, &key.sign(&[DOMAIN, &data].concat()).to_bytes());
-        wire::put_bytes(&mut out, 9, &data);
+        put_bytes(&mut out, 0x42, &key.sign(&[DOMAIN, &data].concat()).to_bytes());
+        put_bytes(&mut out, 0x4a, &data);
         if out.len() > MAX_IPNS_RECORD_LEN {
             return Err(IpnsError::TooLong { len: out.len() });
         }
@@ -155,11 +155,8 @@ impl<'a> Fields<'a> {
             return Err(IpnsError::TooLong { len: bytes.len() });
         }
         let mut fields = Self::default();
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let Some((number, value)) = wire::field(&mut rest) else {
-                return malformed("a field is cut off or malformed");
-            };
+        let mut rest = Protobuf::new(bytes);
+        while let Some((_, number, value)) = rest.next().or_else(|fault| malformed(fault.reason))? {
             let twice = match (number, value) {
                 (1, Value::Bytes(bytes)) => fields.value.replace(bytes).is_some(),
                 (2, Value::Bytes(bytes)) => fields.signature_v1.replace(bytes).is_some(),

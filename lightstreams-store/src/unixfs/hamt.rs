@@ -28,8 +28,13 @@ pub(crate) fn position(hash: u64, level: u32, fanout: u64) -> Option<u64> {
     (used + bits <= BITS).then(|| (hash << used) >> (BITS - bits))
 }
 
+/// Digits that stand before the name in a link of a shard, whose block may state any fanout.
+pub(crate) fn prefix_len(fanout: u64) -> usize {
+    width(fanout.max(2))
+}
+
 /// Digits of a position.
-pub(crate) fn width(fanout: u64) -> usize {
+fn width(fanout: u64) -> usize {
     (fanout - 1).ilog(16) as usize + 1
 }
 

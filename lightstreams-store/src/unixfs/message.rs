@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use crate::{
     LayoutError,
-    dagpb::{Fields, Value, malformed, put_bytes},
+    dagpb::malformed,
+    protobuf::{Fields, Value, put_bytes},
     varint,
 };
 

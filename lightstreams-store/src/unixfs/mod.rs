@@ -21,6 +21,7 @@ pub(crate) use batch::Batch;
 pub(crate) use directory::Borrowed;
 pub use directory::{Directory, Entries, NodeKind, Stat, resolve, stat};
 pub use export::export;
+pub(crate) use hamt::prefix_len as hamt_prefix_len;
 pub use import::MAX_TREE_DEPTH;
 pub use input::Input;
 pub(crate) use message::{Message, TYPE_DIRECTORY, TYPE_FILE, TYPE_RAW, TYPE_SHARD, TYPE_SYMLINK};

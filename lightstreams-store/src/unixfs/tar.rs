@@ -19,7 +19,7 @@ const MAX_OCTAL: u64 = 0o777_7777_7777;
 /// Writes everything below `root` as a TAR archive, with the paths below `name`; the same root and name give the same
 /// bytes.
 ///
-/// Owner and group are 0; a mode that is not stated is 0644, 0755 for directories; a time that is not stated is 1970-01-01. `name`
+/// Owner and group are 0; a mode that is not stated is 0644, 0755 for directories, 0777 for links; a time that is not stated is 1970-01-01. `name`
 /// and the names of entries are written as they are and do not lead out of `name`; an unpacker may still follow the symbolic
 /// links that it makes.
 pub fn export_tar<W: Write>(
@@ -108,7 +108,11 @@ impl<W: Write> Tar<'_, W> {
             headers.extend(&pax);
             headers.resize(headers.len().next_multiple_of(RECORD), 0);
         }
-        let mode = metadata.mode.unwrap_or(if kind == b'5' { 0o755 } else { 0o644 });
+        let mode = metadata.mode.unwrap_or(match kind {
+            b'5' => 0o755,
+            b'2' => 0o777,
+            _ => 0o644,
+        });
         headers.extend(ustar(full.as_bytes(), kind, mode, len, seconds, link));
         self.out.write_all(&headers).map_err(write)
     }

@@ -84,9 +84,9 @@ fn what_is_around_the_signature_is_checked() {
     let good = record(false).bytes().to_vec();
     let with = |more: &[u8]| [&good, more].concat();
     refused(vec![], "malformed IPNS record: there is no data: version 1 only");
-    refused(with(&[0x80]), "malformed IPNS record: a field is cut off or malformed");
-    refused(with(&[0x03]), "malformed IPNS record: a field is cut off or malformed");
-    refused(with(&[0x00, 0x00]), "malformed IPNS record: a field is cut off or malformed");
+    refused(with(&[0x80]), "malformed IPNS record: a protobuf field is cut off or malformed");
+    refused(with(&[0x03]), "malformed IPNS record: a protobuf field is cut off or malformed");
+    refused(with(&[0x00, 0x00]), "malformed IPNS record: a protobuf field is cut off or malformed");
     refused(with(&field(9, b"x")), "malformed IPNS record: a field stands twice");
     refused(with(&[0x40, 0]), "malformed IPNS record: a field has the wrong type");
     refused(with(&field(1, b"/ipfs/x")), "field Value of the IPNS record differs from what is signed");

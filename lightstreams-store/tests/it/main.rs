@@ -10,8 +10,11 @@ mod car_v2;
 mod codec;
 mod contract;
 mod crash;
+mod dag;
 mod file;
 mod folder;
+#[cfg(feature = "gateway")]
+mod gateway;
 #[cfg(feature = "ipns")]
 mod ipns;
 mod log;

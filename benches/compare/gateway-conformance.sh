@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs the IPFS project's own test program for gateways against ours (github.com/ipfs/gateway-conformance, its specs
+# path-gateway and trustless-gateway): benches/compare/gateway-conformance.sh. The program gateway-conformance is on the PATH.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+command -v gateway-conformance >/dev/null ||
+    { echo "the program gateway-conformance is not on the PATH" >&2; exit 2; }
+work=$(mktemp -d)
+server=
+trap '[ -z "$server" ] || kill "$server"; rm -rf "$work"' EXIT
+
+cargo build --locked --release -p lightstreams-examples --example gateway
+gateway-conformance extract-fixtures --directory "$work/fixtures" >/dev/null
+# Kubo takes some of the records for its own; here all of them are put before the gateway, the broken ones too.
+find "$work/fixtures" -name '*.car' -o -name '*.ipns-record' | sort >"$work/paths"
+xargs -a "$work/paths" "$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/examples/gateway" \
+    127.0.0.1:0 >"$work/address" 2>"$work/errors" &
+server=$!
+for _ in $(seq 100); do
+    url=$(sed -n 's|^\(http://[0-9.:]*\)/ipfs/.*|\1|p' "$work/address")
+    [ -z "$url" ] || break
+    kill -0 "$server" || { cat "$work/errors" >&2; exit 1; }
+    sleep 0.1
+done
+gateway-conformance test --gateway-url "$url" --specs path-gateway,trustless-gateway --json "$work/report.json" \
+    -- -timeout 5m >"$work/log" 2>&1 && status=0 || status=$?
+count() { grep -c "\"Action\":\"$1\".*\"Test\":" "$work/report.json" || true; }
+grep -E '^ *--- FAIL' "$work/log" || true
+echo "gateway-conformance: $(count pass) passed, $(count fail) failed, $(count skip) skipped"
+exit "$status"
