@@ -34,15 +34,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! [`PinnedStore`] keeps what is pinned, or being written through a [`Hold`], and sweeps the rest.
+//!
 //! **Promises.** What [`BlockStore::get`] returns hashes to the CID asked for. What [`SegmentStore`], [`FolderStore`], `FjallStore`
 //! and `RocksStore` acknowledged survives kill -9 and a power cut; so does what [`Log`] did. The CIDs are those of Kubo
 //! and Helia under the same [`ImportOptions`]: chunkers, layouts, HAMT, metadata. No name leads out of the folder that a tree
 //! is exported to. An encrypted payload has one layout, and [`PayloadReader`] refuses every other before
-//! a byte of it is believed. A block that a [`ServePolicy`] denies looks like one that is not here. No length that comes
-//! from outside is believed before it is checked.
+//! a byte of it is believed. A block that a [`ServePolicy`] denies looks like one that is not here. A sweep,
+//! which runs beside all else, takes no block that a pin or a hold reaches, also when it is cut off. No length that comes from outside
+//! is believed before it is checked.
 //!
 //! **Not here.** Encryption, accounts, chains: the store holds opaque bytes and asks a [`ServePolicy`] about the rest.
-//! Pins and collection are to come.
 //!
 //! | Store | Keeps blocks in | Writes a byte |
 //! |---|---|---|
@@ -93,6 +95,7 @@ mod options;
 #[cfg(feature = "p2p")]
 pub mod p2p;
 mod payload;
+mod pins;
 mod policy;
 mod protobuf;
 mod quota;
@@ -139,6 +142,10 @@ pub use memory::MemoryStore;
 pub use multiformats::{CidError, exact_cid, parse_cid};
 pub use options::StoreOptions;
 pub use payload::{LayoutError, PayloadReader, PayloadShape, ReadError, readable_root};
+pub use pins::{
+    BlockFault, Damage, Finding, Hold, MAX_PIN_NAME_LEN, Owner, PathStep, Pin, PinError, PinKind,
+    PinnedStore, Sweep, Verification,
+};
 pub use policy::{Account, AllowAll, DenyAll, Gate, PeerId, Requester, ServePolicy};
 pub use quota::{Quota, QuotaError};
 pub use reader::FileReader;

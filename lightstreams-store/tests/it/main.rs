@@ -19,6 +19,7 @@ mod gateway;
 mod ipns;
 mod log;
 mod payload;
+mod pins;
 mod reader;
 mod segments;
 mod support;
