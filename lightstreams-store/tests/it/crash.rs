@@ -149,7 +149,9 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
             let first = next;
             next = run_and_kill(backend, &path, next, &mut seeded, Some((&library, &journal)));
             let text = fs::read_to_string(&journal).unwrap();
-            power::every_acknowledgement_follows_a_sync(&text, next - first);
+            // The first batch may be there and synced already: the last child was killed before it could say so.
+            let known = u64::from(round > 0);
+            power::every_acknowledgement_follows_a_sync(&text, next - first - known);
             taken += power::take_unsynced_away(&path, &text, &mut seeded);
             all_there(backend, &path, next);
         }
