@@ -27,6 +27,10 @@ const BLOB_FILE_BYTES: u64 = 64 << 20;
 ///
 /// `put_many` is one batch of the journal, which is synced to disk before the call returns. Blocks of 4 KiB and more
 /// lie in blob files beside the tree. Nothing is compressed: what is stored here is ciphertext.
+///
+/// fjall 3.1 takes a torn tail of its journal for what it is, but not a last batch that lost sectors in its middle and
+/// kept its end: after such a power cut, which is rare, it refuses to open (`ChecksumMismatch`). Nothing that was acknowledged is
+/// gone then, yet somebody has to cut that batch off. [`SegmentStore`](crate::SegmentStore) does so by itself.
 pub struct FjallStore {
     database: Database,
     blocks: Keyspace,

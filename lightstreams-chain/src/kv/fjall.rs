@@ -14,6 +14,10 @@ const JOURNAL_BYTES: u64 = 64 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 
 /// Tables in a fjall database: pure Rust, one directory.
+///
+/// fjall 3.1 takes a torn tail of its journal for what it is, but not a last batch that lost sectors in its middle and
+/// kept its end: after such a power cut, which is rare, it refuses to open (`ChecksumMismatch`). Nothing that was acknowledged is
+/// gone then, yet somebody has to cut that batch off.
 pub struct FjallKv {
     database: Database,
     tables: Vec<Keyspace>,
