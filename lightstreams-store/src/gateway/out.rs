@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
@@ -158,9 +158,7 @@ impl Out {
     }
 
     fn send_response(&self, begin: oneshot::Sender<Response>, mut response: Response) {
-        if response.status() != StatusCode::NOT_MODIFIED {
-            response.headers_mut().extend(self.roots.clone().map(|roots| (X_IPFS_ROOTS, roots)));
-        }
+        response.headers_mut().extend(self.roots.clone().map(|roots| (X_IPFS_ROOTS, roots)));
         // A client that has gone needs none.
         let _ = begin.send(response);
     }
