@@ -14,7 +14,8 @@ use lightstreams_store::{
 };
 use serde_json::Value;
 
-use crate::report::{Outcome, Report, Stop, ensure, failed, list, number, text};
+use super::tar::members;
+use crate::report::{Outcome, Report, Stop, ensure, failed, files_below, list, number, text};
 
 pub(crate) fn run(root: &Path, report: &mut Report) {
     fixtures(&root.join("ipfs-car-fixtures"), report);
@@ -77,47 +78,20 @@ fn stated(counts: &Value) -> Result<BTreeMap<u64, u64>, Stop> {
 /// The bundles of CARs: tar in xz, which the program of that name unpacks. Their blocks are older than the rule that text
 /// is UTF-8, so they are not read as values.
 fn archives(folder: &Path, report: &mut Report) {
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.to_string_lossy().ends_with(".tar.xz") {
-                let xz = Command::new("xz").arg("-dc").arg(&path).stderr(Stdio::null()).output();
-                let Ok(tar) = xz else {
-                    report.case(path.display(), || Err(Stop::Skipped("the program xz is not installed")));
-                    continue;
-                };
-                for (name, bytes) in members(&tar.stdout) {
-                    let version = if bytes.starts_with(b"\x0a\xa1\x67version\x02") { 2 } else { 1 };
-                    report.case(&name, || car(bytes, version).map(drop));
-                }
+    for path in files_below(folder, ".tar.xz") {
+        let xz = Command::new("xz").arg("-dc").arg(&path).stderr(Stdio::null()).output();
+        let Ok(tar) = xz else {
+            report.case(path.display(), || Err(Stop::Skipped("the program xz is not installed")));
+            continue;
+        };
+        for member in members(&tar.stdout) {
+            let is_file = matches!(member.kind, b'0' | 0) && !member.name.contains("/._");
+            if is_file && member.name.ends_with(".car") {
+                let version = if member.bytes.starts_with(b"\x0a\xa1\x67version\x02") { 2 } else { 1 };
+                report.case(&member.name, || car(member.bytes, version).map(drop));
             }
         }
     }
-}
-
-/// Names and bytes of the CARs in a tar.
-fn members(mut tar: &[u8]) -> Vec<(String, &[u8])> {
-    let mut found = Vec::new();
-    while let Some((header, rest)) = tar.split_at_checked(512) {
-        let field = |from: usize, len: usize| {
-            let field = String::from_utf8_lossy(&header[from..from + len]).into_owned();
-            field.split('\0').next().unwrap_or_default().trim().to_owned()
-        };
-        let len = usize::from_str_radix(&field(124, 12), 8).unwrap_or_default();
-        let Some((bytes, _)) = rest.split_at_checked(len) else { break };
-        let (name, kind) = (field(0, 100), header[156]);
-        let is_file = matches!(kind, b'0' | 0) && !name.contains("/._");
-        if is_file && name.ends_with(".car") {
-            found.push((name, bytes));
-        }
-        tar = rest.get(len.next_multiple_of(512)..).unwrap_or_default();
-    }
-    found
 }
 
 /// Reads a CAR in every way there is, and returns its blocks.

@@ -1,43 +1,36 @@
 //! IPNS records of IPFS's own tests, and those that Kubo made and judged.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use lightstreams_store::{IpnsError, IpnsName, IpnsRecord, multibase::Base};
 use serde_json::Value;
 
-use crate::report::{Outcome, Report, Stop, ensure, failed, list, number, text};
+use crate::report::{Outcome, Report, Stop, ensure, failed, files_below, list, number, text};
 
 /// A time at which the records of IPFS's tests are valid: the year 2030.
 const NOW: Duration = Duration::from_secs(1_893_456_000);
 
 /// Records whose file names say whose they are and what is wrong with them.
 pub(crate) fn run(root: &Path, report: &mut Report) {
-    let mut folders = vec![root.join("ipfs-car-fixtures")];
-    while let Some(folder) = folders.pop() {
-        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
-            if path.is_dir() {
-                folders.push(path);
-                continue;
+    for path in files_below(&root.join("ipfs-car-fixtures"), ".ipns-record") {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        report.case(&stem, || {
+            let (name, kind) = stem.split_once('_').unwrap_or((&stem, ""));
+            let name: IpnsName = name.parse().or_else(failed)?;
+            let record = IpnsRecord::verify(&name, fs::read(&path).or_else(failed)?, NOW);
+            let refused =
+                kind == "v1" || kind.contains("broken-v1-value") || kind.contains("broken-signature-v2");
+            match record {
+                // What says nothing of itself may have been made for a shorter time.
+                Err(IpnsError::Expired { .. }) if kind.is_empty() => Ok(()),
+                Err(error) => ensure(refused, error),
+                Ok(_) => ensure(!refused, "accepted"),
             }
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(stem) = name.strip_suffix(".ipns-record") else { continue };
-            report.case(&name, || {
-                let (name, kind) = stem.split_once('_').unwrap_or((stem, ""));
-                let name: IpnsName = name.parse().or_else(failed)?;
-                let record = IpnsRecord::verify(&name, fs::read(&path).or_else(failed)?, NOW);
-                let refused =
-                    kind == "v1" || kind.contains("broken-v1-value") || kind.contains("broken-signature-v2");
-                match record {
-                    // What says nothing of itself may have been made for a shorter time.
-                    Err(IpnsError::Expired { .. }) if kind.is_empty() => Ok(()),
-                    Err(error) => ensure(refused, error),
-                    Ok(_) => ensure(!refused, "accepted"),
-                }
-            });
-        }
+        });
     }
 }
 
@@ -107,17 +100,8 @@ fn padded(records: &[Value], row: &Value) -> Result<Vec<u8>, Stop> {
     Ok(bytes)
 }
 
-/// `YYYY-MM-DDThh:mm:ss[.f…]Z` as time since 1970.
+/// A time of RFC 3339 in UTC as time since 1970.
 fn time(text: &str) -> Result<Duration, Stop> {
-    let text = text.strip_suffix('Z').unwrap_or(text);
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let parts: Result<Vec<u64>, _> = whole.split(['-', 'T', ':']).map(str::parse).collect();
-    let [year, month, day, hour, minute, second] = parts.or_else(failed)?[..] else {
-        return failed("not a time");
-    };
-    // Days since 1970 of the civil calendar, its years counted from March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    let nanos = format!("{fraction:0<9}").parse().or_else(failed)?;
-    Ok(Duration::new(((days * 24 + hour) * 60 + minute) * 60 + second, nanos))
+    let time = humantime::parse_rfc3339(text).or_else(failed)?;
+    time.duration_since(UNIX_EPOCH).or_else(failed)
 }

@@ -1,6 +1,6 @@
 //! Requests to Kubo's gateway, and its answers.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use axum::{
     Router,
@@ -15,7 +15,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
-use super::{input, kubo_import};
+use super::{input, kubo_import, tar::members};
 use crate::report::{Outcome, Report, Stop, ensure, failed, list, number, text};
 
 const DEFECT: &str = "Kubo's answer is marked as a defect; ours is asserted in the tests of the gateway";
@@ -203,49 +203,26 @@ fn every_range(row: &Value, answer: &Answer) -> Outcome {
 
 /// The archive has the members, times aside that Kubo takes from its clock.
 fn same_members(row: &Value, tar: &[u8]) -> Outcome {
-    let mut members = HashMap::new();
-    let (mut rest, mut longer) = (tar, HashMap::new());
-    while let Some((header, after)) = rest.split_at_checked(512).filter(|(header, _)| header[0] != 0) {
-        let field = |from: usize, len: usize| {
-            let text = String::from_utf8_lossy(&header[from..from + len]).into_owned();
-            text.split('\0').next().unwrap_or_default().trim().to_owned()
-        };
-        let octal = |from, len| u64::from_str_radix(&field(from, len), 8).unwrap_or_default();
-        let len = octal(124, 12) as usize;
-        let content = after.get(..len).unwrap_or_default();
-        rest = after.get(len.next_multiple_of(512)..).unwrap_or_default();
-        let kind = match header[156] {
-            // What the header of the next entry has no room for: `LEN KEY=VALUE` lines.
-            b'x' => {
-                let lines = String::from_utf8_lossy(content).into_owned();
-                let records = lines.lines().filter_map(|line| line.split_once(' ')?.1.split_once('='));
-                longer = records.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-                continue;
-            }
+    let members = members(tar);
+    let expected = list(&row["tar"]);
+    ensure(members.len() == expected.len(), format_args!("{} members", members.len()))?;
+    for member in expected {
+        let name = text(member, "name")?;
+        let found = members.iter().find(|member| member.name.trim_end_matches('/') == name);
+        let Some(found) = found else { return failed(format!("no {name}")) };
+        let kind = match found.kind {
             b'0' => "file",
             b'2' => "symlink",
             b'5' => "dir",
             _ => return failed("an entry of another type"),
         };
-        let name = longer.remove("path").unwrap_or_else(|| field(0, 100));
-        let link = longer.remove("linkpath").unwrap_or_else(|| field(157, 100));
-        longer.clear();
-        let member = (kind, len, octal(100, 8), octal(136, 12), link);
-        members.insert(name.trim_end_matches('/').to_owned(), member);
-    }
-    let expected = list(&row["tar"]);
-    ensure(members.len() == expected.len(), format_args!("members {members:?}"))?;
-    for member in expected {
-        let name = text(member, "name")?;
-        let Some((kind, size, mode, mtime, link)) = members.get(name) else {
-            return failed(format!("no {name}"));
-        };
-        let same = member["type"] == *kind
-            && member["size"] == *size
-            && u64::from_str_radix(text(member, "mode")?, 8).ok() == Some(*mode)
-            && (member["mtime"] == "now" || member["mtime"] == *mtime)
+        let (mode, mtime, link) = (found.mode, found.mtime, &found.link);
+        let same = member["type"] == kind
+            && member["size"] == found.bytes.len()
+            && u64::from_str_radix(text(member, "mode")?, 8).ok() == Some(mode)
+            && (member["mtime"] == "now" || member["mtime"] == mtime)
             && member["link"].as_str().unwrap_or_default() == link;
-        ensure(same, format_args!("{name}: {kind} {size} {mode:o} {mtime} {link}"))?;
+        ensure(same, format_args!("{name}: {kind} {} {mode:o} {mtime} {link}", found.bytes.len()))?;
     }
     Ok(())
 }
