@@ -31,7 +31,7 @@ pub const P2P_DEFAULT: &str = "/ip4/127.0.0.1/tcp/4001";
 const LIST_LEN_MAX: usize = 256;
 
 /// The database behind the chain, and behind the blocks if [`BlockStorage::Database`] says so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
     /// fjall, pure Rust, in every build.
@@ -63,7 +63,7 @@ impl std::str::FromStr for Storage {
 }
 
 /// What keeps the blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum BlockStorage {
     /// Append-only segments, beside a database of either kind: a payload byte is written once.
@@ -79,17 +79,6 @@ impl BlockStorage {
         match self {
             Self::Segments => "segments",
             Self::Database => "database",
-        }
-    }
-}
-
-impl std::str::FromStr for BlockStorage {
-    type Err = NodeError;
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "segments" => Ok(Self::Segments),
-            "database" => Ok(Self::Database),
-            _ => Err(NodeError::usage("bad_storage", "blocks is \"segments\" or \"database\"")),
         }
     }
 }

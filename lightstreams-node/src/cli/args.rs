@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use alloy_primitives::{Address, U256};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::{BlockStorage, Storage};
 use crate::units::{ByteRange, Share, parse_amount, parse_duration, parse_range};
 
 /// Publish, sell, release and open encrypted content on a proof-of-authority chain.
@@ -108,31 +109,13 @@ pub struct DemoArgs {
     pub file: Option<PathBuf>,
     /// The database of the nodes.
     #[arg(long, default_value = "fjall")]
-    pub storage: StorageArg,
+    pub storage: Storage,
     /// What keeps their blocks.
     #[arg(long, default_value = "segments")]
-    pub blocks: BlocksArg,
+    pub blocks: BlockStorage,
     /// Where the nodes live; by default a temporary directory that is removed in the end.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-}
-
-/// The databases a node can run on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum StorageArg {
-    /// An LSM tree in pure Rust.
-    Fjall,
-    /// RocksDB; needs a binary built with the feature `rocksdb`.
-    Rocksdb,
-}
-
-/// What can keep a node's blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BlocksArg {
-    /// Append-only files, which are written once and compacted.
-    Segments,
-    /// A database of the kind that the chain has.
-    Database,
 }
 
 /// `dev`.
@@ -149,10 +132,10 @@ pub struct DevArgs {
     pub period_ms: u64,
     /// The database of the chain.
     #[arg(long, default_value = "fjall")]
-    pub storage: StorageArg,
+    pub storage: Storage,
     /// What keeps the blocks.
     #[arg(long, default_value = "segments")]
-    pub blocks: BlocksArg,
+    pub blocks: BlockStorage,
 }
 
 /// `init`.
@@ -181,10 +164,10 @@ pub struct InitArgs {
     pub alloc: Vec<(Address, U256)>,
     /// The database of the chain.
     #[arg(long, default_value = "fjall")]
-    pub storage: StorageArg,
+    pub storage: Storage,
     /// What keeps the blocks.
     #[arg(long, default_value = "segments")]
-    pub blocks: BlocksArg,
+    pub blocks: BlockStorage,
     /// Where JSON-RPC listens.
     #[arg(long, default_value = "127.0.0.1:8545", value_name = "HOST:PORT")]
     pub rpc: std::net::SocketAddr,

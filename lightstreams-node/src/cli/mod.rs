@@ -28,13 +28,12 @@ use serde_json::json;
 
 pub use self::args::Cli;
 use self::{
-    args::{BlocksArg, DevArgs, InitArgs, StorageArg, Verb},
+    args::{DevArgs, InitArgs, Verb},
     keyring::Keyring,
     session::Session,
 };
 use crate::{
     adapters::now_s,
-    config::{BlockStorage, Storage},
     console, daemon, demo,
     error::{NodeError, Result},
     init::{self, Init, Network, NewNetwork},
@@ -126,8 +125,8 @@ fn start(session: &Session, arguments: &InitArgs) -> Result<()> {
     let plan = Init {
         network,
         peers: arguments.peers.iter().map(|peer| multiaddr(peer)).collect::<Result<_>>()?,
-        storage: storage(arguments.storage),
-        blocks: blocks(arguments.blocks),
+        storage: arguments.storage,
+        blocks: arguments.blocks,
         account,
         admit: arguments.admit.clone(),
         authority,
@@ -165,8 +164,8 @@ fn dev(session: &Session, arguments: &DevArgs) -> Result<()> {
         rpc: arguments.rpc,
         p2p: arguments.p2p.as_deref().map(multiaddr).transpose()?,
         period_ms: arguments.period_ms,
-        storage: storage(arguments.storage),
-        blocks: blocks(arguments.blocks),
+        storage: arguments.storage,
+        blocks: arguments.blocks,
     })
 }
 
@@ -183,20 +182,6 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
         .enable_all()
         .build()
         .map_err(|error| NodeError::new("runtime", "cannot start the runtime").because(error))
-}
-
-fn storage(named: StorageArg) -> Storage {
-    match named {
-        StorageArg::Fjall => Storage::Fjall,
-        StorageArg::Rocksdb => Storage::Rocksdb,
-    }
-}
-
-fn blocks(named: BlocksArg) -> BlockStorage {
-    match named {
-        BlocksArg::Segments => BlockStorage::Segments,
-        BlocksArg::Database => BlockStorage::Database,
-    }
 }
 
 /// The reason that a contract gave for a revert, if it is one of ours or a plain text.

@@ -22,7 +22,8 @@ use sha2::{Digest, Sha256};
 
 use self::stage::{Player, number, text};
 use crate::{
-    cli::args::{BlocksArg, DemoArgs, StorageArg},
+    cli::args::DemoArgs,
+    config::{BlockStorage, Storage},
     console::say,
     error::{NodeError, Result, io_error},
     units,
@@ -92,8 +93,8 @@ impl Drop for Stage {
 struct Story {
     exe: PathBuf,
     stage: Stage,
-    storage: StorageArg,
-    blocks: BlocksArg,
+    storage: Storage,
+    blocks: BlockStorage,
     step: u32,
     started: Instant,
 }
@@ -200,14 +201,7 @@ impl Story {
         artist: &Player,
         friend: &str,
     ) -> Result<()> {
-        let storage = match self.storage {
-            StorageArg::Fjall => "fjall",
-            StorageArg::Rocksdb => "rocksdb",
-        };
-        let blocks = match self.blocks {
-            BlocksArg::Segments => "segments",
-            BlocksArg::Database => "database",
-        };
+        let (storage, blocks) = (self.storage.name(), self.blocks.name());
         let listen = ["--rpc", "127.0.0.1:0", "--p2p", "/ip4/127.0.0.1/tcp/0"];
         let common = [["--storage", storage, "--blocks", blocks], listen].concat();
         let mut found =
