@@ -21,6 +21,10 @@ pub use ipld_core::ipld::Ipld;
 
 use crate::{DAG_CBOR, DAG_PB, RAW, fault::Fault};
 
+/// Codecs of plain CBOR and JSON, in which nothing is a link.
+pub(crate) const CBOR: u64 = 0x51;
+pub(crate) const JSON: u64 = 0x0200;
+
 /// Codec of JSON with links and bytes.
 pub const DAG_JSON: u64 = 0x0129;
 

@@ -12,11 +12,11 @@ use super::{
     refusal::Refusal,
     reply::{self, Keep, Stop, disposition, short_hash},
 };
-use crate::{Codec, DAG_CBOR, DAG_JSON, DagSelection, payload::read_block};
-
-/// Codecs of plain JSON and CBOR, whose links mean nothing.
-pub(super) const JSON: u64 = 0x0200;
-pub(super) const CBOR: u64 = 0x51;
+use crate::{
+    Codec, DAG_CBOR, DAG_JSON, DagSelection,
+    codec::{CBOR, JSON},
+    payload::read_block,
+};
 
 /// Markup of pages of values, whose entity tags change with it.
 const PAGE_VERSION: &str = "1";

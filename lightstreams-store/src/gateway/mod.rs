@@ -75,7 +75,10 @@ use self::{
     refusal::Refusal,
     reply::Stop,
 };
-use crate::{Block, BlockSource, DAG_CBOR, DAG_JSON, DAG_PB, DagPath, Gate, RAW, Requester, StoreError};
+use crate::{
+    Block, BlockSource, DAG_CBOR, DAG_JSON, DAG_PB, DagPath, Gate, RAW, Requester, StoreError,
+    codec::{CBOR, JSON},
+};
 
 /// Settings of a [`Gateway`].
 #[non_exhaustive]
@@ -206,8 +209,7 @@ impl Gateway {
             (Some(Format::Json | Format::Cbor) | None, DAG_PB | RAW) => {
                 files::unixfs(&door, &found, ask, &self.config, out)
             }
-            (Some(Format::DagJson | Format::DagCbor), _)
-            | (_, DAG_JSON | DAG_CBOR | blocks::JSON | blocks::CBOR) => {
+            (Some(Format::DagJson | Format::DagCbor), _) | (_, DAG_JSON | DAG_CBOR | JSON | CBOR) => {
                 blocks::value(&door, &found, ask, &self.config, out)
             }
             _ => {

@@ -169,32 +169,37 @@ impl<S: BlockStore> PinnedStore<S> {
 
     /// At most `limit` pins through which the block of `cid` is kept, with a path for each. Walks pin after pin.
     pub fn owners(&self, cid: &Cid, limit: usize) -> Result<Vec<Owner>, PinError> {
-        let (mut owners, mut after) = (Vec::new(), None);
-        loop {
-            let page = self.pins(after.as_ref(), PAGE);
-            for pin in &page {
-                if owners.len() >= limit {
-                    return Ok(owners);
-                }
-                let (mut walk, mut seen) = (Walk::new(pin), Seen::new(self.blocks_max));
-                while let Some(found) = walk.next(&mut seen)? {
-                    if found.hash() == cid.hash() {
-                        owners.push(Owner::new(&self.store, pin, &walk, found, &mut Names::default()));
-                        break;
-                    }
-                    // What cannot be read hides what is below it.
-                    if walk.goes_below(&found)
-                        && let Ok(below) = read(&self.store, &found).and_then(|data| links(&found, &data))
-                    {
-                        walk.enter(found, below);
-                    }
-                }
+        let mut owners = Vec::new();
+        for pin in self.each_pin() {
+            if owners.len() >= limit {
+                break;
             }
-            after = page.last().cloned();
-            if after.is_none() {
-                return Ok(owners);
+            let (mut walk, mut seen) = (Walk::new(&pin), Seen::new(self.blocks_max));
+            while let Some(found) = walk.next(&mut seen)? {
+                if found.hash() == cid.hash() {
+                    owners.push(Owner::new(&self.store, &pin, &walk, found, &mut Names::default()));
+                    break;
+                }
+                // What cannot be read hides what is below it.
+                if walk.goes_below(&found)
+                    && let Ok(below) = read(&self.store, &found).and_then(|data| links(&found, &data))
+                {
+                    walk.enter(found, below);
+                }
             }
         }
+        Ok(owners)
+    }
+
+    /// All pins, page by page: others are set and removed meanwhile.
+    fn each_pin(&self) -> impl Iterator<Item = Pin> {
+        let mut after = None;
+        let pages = std::iter::from_fn(move || {
+            let page = self.pins(after.as_ref(), PAGE);
+            after = Some(page.last()?.clone());
+            Some(page)
+        });
+        pages.flatten()
     }
 
     /// Visits what `pin` holds and `seen` has not; `check` looks for leaves too. Ends early, with `false`, when `tick`, called

@@ -85,25 +85,18 @@ impl<S: BlockStore> PinnedStore<S> {
         report: &mut dyn FnMut(&Sweep) -> ControlFlow<()>,
     ) -> Result<Option<Seen>, PinError> {
         let mut seen = Seen::new(self.blocks_max);
-        let mut after = None;
-        loop {
-            let page = self.pins(after.as_ref(), PAGE);
-            for pin in &page {
-                let mut tick = || {
-                    done.marked += 1;
-                    !done.marked.is_multiple_of(MARKS) || report(done).is_continue()
-                };
-                if !self.trace(&self.store, pin, &mut seen, false, &mut tick)? {
-                    done.stopped = true;
-                    return Ok(None);
-                }
-                done.pins += 1;
+        for pin in self.each_pin() {
+            let mut tick = || {
+                done.marked += 1;
+                !done.marked.is_multiple_of(MARKS) || report(done).is_continue()
+            };
+            if !self.trace(&self.store, &pin, &mut seen, false, &mut tick)? {
+                done.stopped = true;
+                return Ok(None);
             }
-            after = page.last().cloned();
-            if after.is_none() {
-                return Ok(Some(seen));
-            }
+            done.pins += 1;
         }
+        Ok(Some(seen))
     }
 }
 

@@ -127,44 +127,38 @@ struct Examination<'a, S> {
 
 impl<S: BlockStore> Examination<'_, S> {
     fn pinned(&mut self, seen: &mut Seen) -> Result<(), Stop> {
-        let mut after = None;
-        loop {
-            let page = self.pinned.pins(after.as_ref(), PAGE);
-            for pin in &page {
-                let mut walk = Walk::new(pin);
-                while let Some(cid) = walk.next(seen)? {
-                    let goes_below = walk.goes_below(&cid);
-                    let fault = match self.read(&cid, goes_below)? {
-                        Ok(below) => {
-                            walk.enter(cid, below);
-                            continue;
-                        }
-                        Err(fault) => fault,
-                    };
-                    if !self.pinned.ledger.contains(pin) {
-                        // It was removed meanwhile, and its blocks swept. Another pin that holds this one comes here again.
-                        seen.forget(&cid);
+        let pinned = self.pinned;
+        for pin in pinned.each_pin() {
+            let mut walk = Walk::new(&pin);
+            while let Some(cid) = walk.next(seen)? {
+                let goes_below = walk.goes_below(&cid);
+                let fault = match self.read(&cid, goes_below)? {
+                    Ok(below) => {
+                        walk.enter(cid, below);
                         continue;
                     }
-                    let owner = Some(Owner::new(&self.pinned.store, pin, &walk, cid, &mut self.names));
-                    self.lost.push(Damage { cid, fault, owner });
-                    if self.lost.len() >= MAX_WANTS {
-                        self.mend()?;
-                    }
-                    if goes_below && self.peers.is_some() {
-                        self.mend()?;
-                        if let Ok(below) = self.read(&cid, true)? {
-                            walk.enter(cid, below);
-                        }
+                    Err(fault) => fault,
+                };
+                if !pinned.ledger.contains(&pin) {
+                    // It was removed meanwhile, and its blocks swept. Another pin that holds this one comes here again.
+                    seen.forget(&cid);
+                    continue;
+                }
+                let owner = Some(Owner::new(&pinned.store, &pin, &walk, cid, &mut self.names));
+                self.lost.push(Damage { cid, fault, owner });
+                if self.lost.len() >= MAX_WANTS {
+                    self.mend()?;
+                }
+                if goes_below && self.peers.is_some() {
+                    self.mend()?;
+                    if let Ok(below) = self.read(&cid, true)? {
+                        walk.enter(cid, below);
                     }
                 }
-                self.done.pins += 1;
             }
-            after = page.last().cloned();
-            if after.is_none() {
-                return self.mend();
-            }
+            self.done.pins += 1;
         }
+        self.mend()
     }
 
     /// What belongs to no pin.

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use cid::Cid;
 
 use super::{BlockFault, Pin, PinError, PinKind};
-use crate::{Block, BlockStore, Codec, RAW};
+use crate::{
+    Block, BlockStore, Codec, RAW,
+    codec::{CBOR, JSON},
+};
 
 /// Codecs that have no links: raw, and CBOR and JSON that are not dag-cbor and dag-json.
-const LEAVES: [u64; 3] = [RAW, 0x51, 0x0200];
+const LEAVES: [u64; 3] = [RAW, CBOR, JSON];
 
 /// What was visited, by fingerprints.
 pub(super) struct Seen {
