@@ -124,7 +124,7 @@ pub use chunker::{
 };
 pub use cid::{Cid, Version as CidVersion, multibase};
 pub use codec::{Codec, DAG_JSON, DecodeError, EncodeError, Ipld, MAX_NESTING};
-pub use dag::{DagError, DagPath, DagScope, DagSelection, EntityBytes};
+pub use dag::{DagError, DagPath, DagScope, DagSelection, EntityBytes, FetchedDag, fetch_dag};
 pub use disk::{Disk, DiskFile, DiskLock, FileDisk};
 pub use exchange::{
     BlockSource, Exchange, FetchError, FetchingSource, LocalExchange, MAX_WANTS, PeerFailure,

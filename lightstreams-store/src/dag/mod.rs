@@ -8,6 +8,7 @@
 //! Blocks come depth first, each parent before its children, in the order of its links. (Rules: ipfs/specs
 //! `src/http-gateways/trustless-gateway.md`, "CAR responses"; IPIP-402, IPIP-412.)
 
+mod fetch;
 mod path;
 mod walk;
 
@@ -16,10 +17,11 @@ use std::io;
 use cid::Cid;
 
 pub use self::{
+    fetch::{FetchedDag, fetch_dag},
     path::DagPath,
     walk::{DagScope, DagSelection, EntityBytes},
 };
-use crate::{DecodeError, ReadError};
+use crate::{DecodeError, FetchError, ReadError, StoreError};
 
 /// Why a path leads nowhere, or blocks of a DAG were not handed on; those before the error were.
 #[non_exhaustive]
@@ -50,6 +52,12 @@ pub enum DagError {
         /// Of what there is too much.
         what: &'static str,
     },
+    /// Blocks did not come.
+    #[error("fetching the blocks failed")]
+    Fetch(#[from] FetchError),
+    /// The store that the blocks were to go into failed.
+    #[error("the store failed")]
+    Store(#[source] StoreError),
     /// The blocks were not taken.
     #[error("writing the blocks failed")]
     Write(#[source] io::Error),

@@ -96,6 +96,7 @@ impl From<DagError> for Refusal {
         match error {
             DagError::NotFound { .. } => Self::of(StatusCode::NOT_FOUND, &error),
             DagError::Read(error) => error.into(),
+            DagError::Store(error) => error.into(),
             _ => Self::of(StatusCode::UNPROCESSABLE_ENTITY, &error),
         }
     }

@@ -30,8 +30,6 @@ use libp2p::{
         handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound},
     },
 };
-use multihash::Multihash;
-use sha2::{Digest, Sha512};
 
 use super::{
     pool::Pool,
@@ -39,10 +37,11 @@ use super::{
     stream::{Budget, Progress, Reader, Room, Writer},
     wire::{Entry, MESSAGE_BYTES_MAX, Message, Payload, Presence, Revision},
 };
-use crate::Block;
+use crate::{Block, HashFunction};
 
-/// Streams that a peer may have open to us; Kubo opens one for each of its eight senders.
-const INBOUND_MAX: usize = 32;
+/// Streams that a peer may have open to us: Kubo opens one for each of its eight senders, Helia one for each of up to 50
+/// messages. None of them sends again what it wrote to a stream that was refused.
+const INBOUND_MAX: usize = 64;
 /// Bytes of messages of one connection that are being read or verified.
 const INBOUND_BYTES: usize = 2 * MESSAGE_BYTES_MAX;
 /// Messages of one stream that are being verified while the next is read.
@@ -68,7 +67,7 @@ pub struct Handler {
 enum Outbound {
     Closed,
     Opening,
-    Open(Writer),
+    Open(Box<Writer>),
 }
 
 /// What the behaviour tells the handler.
@@ -141,10 +140,15 @@ impl Handler {
         self.inbound.push(messages.boxed());
     }
 
-    fn outbound_failed(&mut self, lost: Option<MessageId>) {
-        self.outbound = Outbound::Closed;
+    /// A stream broke, or none was to be had. A message that was not written to its end goes on the next one: nobody took it, as
+    /// when Helia resets a stream on which nothing came for ten seconds.
+    fn outbound_failed(&mut self) {
+        if let Outbound::Open(writer) = std::mem::replace(&mut self.outbound, Outbound::Closed)
+            && let Some(unwritten) = writer.into_current()
+        {
+            self.outbox.push_front(unwritten);
+        }
         self.failures += 1;
-        self.events.extend(lost.map(|id| ToBehaviour(Event::Lost(id))));
         if self.failures >= FAILURES_MAX {
             self.unusable();
         }
@@ -200,14 +204,17 @@ impl ConnectionHandler for Handler {
                         self.events.push_back(ToBehaviour(Event::Written(id)));
                         continue;
                     }
+                    Poll::Ready(Ok(Progress::Refused(id))) => {
+                        self.events.push_back(ToBehaviour(Event::Lost(id)));
+                        continue;
+                    }
                     Poll::Ready(Ok(Progress::Idle)) => {
                         self.outbound = Outbound::Closed;
                         continue;
                     }
                     Poll::Ready(Err(error)) => {
                         tracing::debug!(%error, "bitswap stream broke");
-                        let lost = writer.current();
-                        self.outbound_failed(lost);
+                        self.outbound_failed();
                         continue;
                     }
                 },
@@ -240,11 +247,11 @@ impl ConnectionHandler for Handler {
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
                 let (stream, revision) = protocol;
-                self.outbound = Outbound::Open(Writer::new(stream, revision));
+                self.outbound = Outbound::Open(Box::new(Writer::new(stream, revision)));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => match error {
                 StreamUpgradeError::NegotiationFailed => self.unusable(),
-                _ => self.outbound_failed(None),
+                _ => self.outbound_failed(),
             },
             _ => {}
         }
@@ -297,14 +304,10 @@ fn verify(payloads: Vec<Payload>) -> (Vec<Block>, bool) {
 }
 
 fn name(Payload { prefix, data }: Payload) -> Option<Block> {
-    const SHA2_256: (u64, u64) = (0x12, 32);
-    const SHA2_512: (u64, u64) = (0x13, 64);
-    let hash = match (prefix.hash, prefix.digest_len) {
-        SHA2_256 if prefix.version == cid::Version::V1 => return Some(Block::new(prefix.codec, data)),
-        SHA2_256 => *Block::raw(data.clone()).cid().hash(),
-        SHA2_512 => Multihash::wrap(prefix.hash, &Sha512::digest(&data)).ok()?,
-        _ => return None,
-    };
+    let hash = HashFunction::from_code(prefix.hash)?.digest(&data);
+    if u64::from(hash.size()) != prefix.digest_len {
+        return None;
+    }
     let cid = Cid::new(prefix.version, prefix.codec, hash).ok()?;
     Some(Block::checked_before(cid, data))
 }

@@ -19,8 +19,12 @@ use super::{
     wire::{Encoded, MESSAGE_BYTES_MAX, Message, Revision},
 };
 
-/// A stream on which nothing moved for so long is closed; a new one costs half a round trip.
+/// A stream of a peer on which nothing moved for so long is closed.
 const IDLE: Duration = Duration::from_secs(45);
+/// The same for a stream of ours, before Helia resets it after 10 seconds; a new one costs half a round trip.
+const IDLE_OUT: Duration = Duration::from_secs(5);
+/// After so many of these times in which nothing of a message could be written, it is not written.
+const STUCK_MAX: u32 = 9;
 /// How much of a message is made ready to be filled at once.
 const READ_STEP: usize = 64 * 1024;
 /// The longest length prefix: 4 MiB need four bytes, and longer forms are refused.
@@ -54,7 +58,7 @@ enum ReadState {
 
 impl Reader {
     pub(super) fn new(stream: Stream, budget: Budget) -> Self {
-        Self { stream, state: ReadState::Prefix { len: 0, bytes: 0 }, budget, watch: Watch::new() }
+        Self { stream, state: ReadState::Prefix { len: 0, bytes: 0 }, budget, watch: Watch::new(IDLE) }
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<(Bytes, Room)>>> {
@@ -135,26 +139,37 @@ impl futures::Stream for Reader {
 pub(super) struct Writer {
     stream: Stream,
     revision: Revision,
-    current: Option<(MessageId, Encoded)>,
+    current: Option<Current>,
     unflushed: bool,
+    /// How often in a row nothing moved.
+    still: u32,
     watch: Watch,
+}
+
+/// A message on its way, whole and as far as it is still to be written.
+struct Current {
+    id: MessageId,
+    message: Message,
+    rest: Encoded,
 }
 
 /// What became of the messages given to a [`Writer`].
 pub(super) enum Progress {
     Written(MessageId),
+    /// The message is over a bound of the protocol.
+    Refused(MessageId),
     /// Nothing was to be written for a while.
     Idle,
 }
 
 impl Writer {
     pub(super) fn new(stream: Stream, revision: Revision) -> Self {
-        Self { stream, revision, current: None, unflushed: false, watch: Watch::new() }
+        Self { stream, revision, current: None, unflushed: false, still: 0, watch: Watch::new(IDLE_OUT) }
     }
 
-    /// The message that would be lost with this stream.
-    pub(super) fn current(&self) -> Option<MessageId> {
-        self.current.as_ref().map(|(id, _)| *id)
+    /// The message that was not written to its end.
+    pub(super) fn into_current(self) -> Option<(MessageId, Message)> {
+        self.current.map(|current| (current.id, current.message))
     }
 
     pub(super) fn poll(
@@ -166,11 +181,16 @@ impl Writer {
             Poll::Pending => {}
             ready => return ready,
         }
-        ready!(self.watch.poll_still(cx));
-        if self.current.is_none() && !self.unflushed {
-            return Poll::Ready(Ok(Progress::Idle));
+        loop {
+            ready!(self.watch.poll_still(cx));
+            if self.current.is_none() && !self.unflushed {
+                return Poll::Ready(Ok(Progress::Idle));
+            }
+            self.still += 1;
+            if self.still >= STUCK_MAX {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
         }
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn poll_write(
@@ -179,16 +199,17 @@ impl Writer {
         outbox: &mut VecDeque<(MessageId, Message)>,
     ) -> Poll<io::Result<Progress>> {
         loop {
-            if let Some((id, encoded)) = &mut self.current {
-                while let Some(piece) = encoded.pieces.front_mut() {
+            if let Some(Current { id, rest, .. }) = &mut self.current {
+                while let Some(piece) = rest.pieces.front_mut() {
                     let written = ready!(Pin::new(&mut self.stream).poll_write(cx, piece))?;
                     if written == 0 {
                         return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                     }
                     self.watch.moved();
+                    self.still = 0;
                     piece.advance(written);
                     if piece.is_empty() {
-                        encoded.pieces.pop_front();
+                        rest.pieces.pop_front();
                     }
                 }
                 let id = *id;
@@ -197,8 +218,10 @@ impl Writer {
                 return Poll::Ready(Ok(Progress::Written(id)));
             }
             if let Some((id, message)) = outbox.pop_front() {
-                let encoded = message.encode(self.revision).map_err(io::Error::other)?;
-                self.current = Some((id, encoded));
+                let Ok(rest) = message.encode(self.revision) else {
+                    return Poll::Ready(Ok(Progress::Refused(id)));
+                };
+                self.current = Some(Current { id, message, rest });
                 continue;
             }
             if self.unflushed {
@@ -212,13 +235,14 @@ impl Writer {
 
 /// Tells when nothing has moved for a while.
 struct Watch {
+    after: Duration,
     delay: Delay,
     moved: bool,
 }
 
 impl Watch {
-    fn new() -> Self {
-        Self { delay: Delay::new(IDLE), moved: false }
+    fn new(after: Duration) -> Self {
+        Self { after, delay: Delay::new(after), moved: false }
     }
 
     fn moved(&mut self) {
@@ -228,7 +252,7 @@ impl Watch {
     fn poll_still(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             ready!(self.delay.poll_unpin(cx));
-            self.delay.reset(IDLE);
+            self.delay.reset(self.after);
             if !std::mem::take(&mut self.moved) {
                 return Poll::Ready(());
             }

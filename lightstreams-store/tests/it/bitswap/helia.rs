@@ -1,0 +1,292 @@
+//! Helia, a real one: it fetches from us, we fetch from it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead, BufReader, Lines, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
+
+use lightstreams_store::{
+    Block, BlockStore, Cid, ExportLimits, FetchError, ImportOptions, Input, MemoryStore, PeerFailureKind,
+    Session, export, fetch_dag, p2p::BitswapConfig,
+};
+use serde_json::{Value, json};
+
+use super::net::*;
+
+const MIB: usize = 1024 * 1024;
+const SIZES: [usize; 6] = [1, 262_143, 262_144, 262_145, MIB + 1, 6 * MIB + 7];
+const PATIENCE_MS: u64 = 60_000;
+
+type Options = fn() -> ImportOptions;
+const PROFILES: [(&str, Options); 2] =
+    [("unixfs-v1-2025", ImportOptions::unixfs_v1_2025), ("unixfs-v0-2015", ImportOptions::unixfs_v0_2015)];
+
+/// The packages of `tests/helia`; without node 22 and npm, why not.
+fn installed() -> Result<PathBuf, String> {
+    let version = Command::new("node").arg("--version").output().map_err(|error| format!("node: {error}"))?;
+    let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
+    let major = version.strip_prefix('v').and_then(|version| version.split('.').next()?.parse().ok());
+    if major.is_none_or(|major: u32| major < 22) {
+        return Err(format!("node is {version}, and 22 is needed"));
+    }
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("helia");
+    fs::create_dir_all(&target).unwrap();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/helia")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
+    }
+    if !target.join("node_modules").is_dir() {
+        let mut npm = Command::new("npm");
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&target);
+        let output = npm.output().map_err(|error| format!("npm: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("npm ci: {}", String::from_utf8_lossy(&output.stderr).trim_end()));
+        }
+    }
+    Ok(target)
+}
+
+/// A node of another make, which ends with this value.
+struct Helia {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    address: libp2p::Multiaddr,
+}
+
+impl Helia {
+    /// `None`, with a line that says so, where its tools are absent.
+    fn start() -> Option<Self> {
+        static INSTALLED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+        let folder = match INSTALLED.get_or_init(installed) {
+            Ok(folder) => folder,
+            Err(missing) => {
+                let required = std::env::var("LIGHTSTREAMS_REQUIRE_TOOLS").as_deref() == Ok("1");
+                assert!(!required, "what Helia needs is not here: {missing}");
+                eprintln!("skipped: what Helia needs is not here: {missing}");
+                return None;
+            }
+        };
+        let mut child = Command::new("node")
+            .arg(folder.join("peer.mjs"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first: Value = serde_json::from_str(&output.next().unwrap().unwrap()).unwrap();
+        let address = first["address"].as_str().unwrap().parse().unwrap();
+        Some(Self { child, input, output, address })
+    }
+
+    fn ask(&mut self, request: &Value) -> Result<Value, String> {
+        writeln!(self.input, "{request}").unwrap();
+        let answer: Value = serde_json::from_str(&self.output.next().unwrap().unwrap()).unwrap();
+        match answer.get("error") {
+            Some(error) => Err(error.to_string()),
+            None => Ok(answer),
+        }
+    }
+
+    #[track_caller]
+    fn tell(&mut self, request: Value) -> Value {
+        self.ask(&request).unwrap_or_else(|error| panic!("{request}: {error}"))
+    }
+
+    fn dial(&mut self, node: &Node) {
+        self.tell(json!({"command": "dial", "address": node.addr.to_string()}));
+    }
+
+    fn add(&mut self, path: &Path, profile: &str) -> Cid {
+        let directory = path.is_dir();
+        let answer =
+            self.tell(json!({"command": "add", "path": path, "directory": directory, "profile": profile}));
+        answer["cid"].as_str().unwrap().parse().unwrap()
+    }
+
+    fn peer(&self) -> lightstreams_store::PeerId {
+        let Some(libp2p::multiaddr::Protocol::P2p(peer)) = self.address.iter().last() else {
+            panic!("an address without a peer")
+        };
+        lightstreams_store::PeerId::from_bytes(&peer.to_bytes()).unwrap()
+    }
+}
+
+impl Drop for Helia {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Files of all sizes, a tree of them, and a directory that is sharded.
+fn things(folder: &Path) -> Vec<PathBuf> {
+    let mut made = Vec::new();
+    for size in SIZES {
+        let path = folder.join(format!("{size} bytes"));
+        fs::write(&path, bytes(size)).unwrap();
+        made.push(path);
+    }
+    let tree = folder.join("tree");
+    fs::create_dir_all(tree.join("a/deeper/folder")).unwrap();
+    fs::write(tree.join("a/deeper/folder/large"), bytes(3 * MIB)).unwrap();
+    fs::write(tree.join("a/small"), "small").unwrap();
+    fs::write(tree.join("top"), bytes(300_000)).unwrap();
+    made.push(tree);
+    let sharded = folder.join("sharded");
+    fs::create_dir(&sharded).unwrap();
+    for i in 0..1300 {
+        fs::write(sharded.join(format!("{i:0>200}")), format!("entry {i}")).unwrap();
+    }
+    made.push(sharded);
+    made
+}
+
+/// Bytes that do not repeat within their blocks, and differ from size to size.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut state = len as u64 | 1 << 40;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(len).collect()
+}
+
+/// What stands in the file system at `path`: name and bytes of each file.
+fn listed(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut waiting = vec![path.to_owned()];
+    while let Some(next) = waiting.pop() {
+        if next.is_dir() {
+            waiting.extend(fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let name = next.strip_prefix(path).unwrap().to_owned();
+            found.insert(name, fs::read(&next).unwrap());
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn assert_same(left: &Path, right: &Path) {
+    let (left, right) = (listed(left), listed(right));
+    assert!(left.keys().eq(right.keys()), "other files");
+    assert!(left == right, "other bytes");
+}
+
+fn import(path: &Path, options: &ImportOptions, store: &MemoryStore) -> Cid {
+    options.import(Input::path(path).unwrap(), store, &mut |_| ()).unwrap().cid
+}
+
+#[test]
+fn helia_fetches_what_we_have() {
+    let Some(mut helia) = Helia::start() else { return };
+    let net = Net::new();
+    let node = net.node();
+    helia.dial(&node);
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let things = things(from.path());
+    for (profile, options) in PROFILES {
+        for (i, thing) in things.iter().enumerate() {
+            let cid = import(thing, &options(), &node.store);
+            let copy = to.path().join(format!("{profile} {i}"));
+            // Every second one through a session, in which Helia asks one peer only.
+            let session = (i % 2 == 1).then(|| node.addr.to_string());
+            helia.tell(json!({"command": "get", "cid": cid.to_string(), "path": copy, "session": session,
+                "ms": PATIENCE_MS}));
+            assert_same(thing, &copy);
+            assert_eq!(helia.add(thing, profile), cid, "{} under {profile}", thing.display());
+        }
+    }
+}
+
+#[test]
+fn we_fetch_what_helia_has() {
+    let Some(mut helia) = Helia::start() else { return };
+    let net = Net::new();
+    let node = net.node();
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let session = Session::new().with_peers([helia.peer()]);
+    node.connect(&helia.address);
+    let unknown = *Block::raw(&b"nobody has this"[..]).cid();
+    wait_until("a connection", || absent(&node, &unknown, &session));
+    for (profile, options) in PROFILES {
+        let folder = from.path().join(profile);
+        fs::create_dir(&folder).unwrap();
+        for (i, thing) in things(&folder).iter().enumerate() {
+            let cid = helia.add(thing, profile);
+            assert_eq!(import(thing, &options(), &MemoryStore::default()), cid, "{}", thing.display());
+            fetch_dag(&cid, &*node.store, &node.exchange, &session, 100_000, &mut |_| ())
+                .unwrap_or_else(|error| panic!("{} under {profile}: {error:?}", thing.display()));
+            let copy = to.path().join(format!("{profile} {i}"));
+            export(&*node.store, &cid, &copy, ExportLimits::default()).unwrap();
+            assert_same(thing, &copy);
+        }
+    }
+}
+
+#[test]
+fn what_helia_may_not_have_it_does_not_get_and_then_it_does() {
+    let Some(mut helia) = Helia::start() else { return };
+    let net = Net::new();
+    let policy = Arc::new(Listed::default());
+    let node = net.node_with(policy.clone(), |_| None, BitswapConfig::default());
+    let block = Block::raw(bytes(1000));
+    node.store.put(&block).unwrap();
+    helia.dial(&node);
+    let ask = json!({"command": "block", "cid": block.cid().to_string(), "ms": 1500});
+    helia.ask(&ask).unwrap_err();
+    policy.0.lock().unwrap().insert(*block.cid());
+    // Within milliseconds, Helia would take the new want for the one that it gave up.
+    thread::sleep(Duration::from_millis(500));
+    helia.tell(ask);
+}
+
+#[test]
+fn helia_is_served_after_a_pause_in_which_it_closed_our_stream() {
+    let Some(mut helia) = Helia::start() else { return };
+    let net = Net::new();
+    let node = net.node();
+    helia.dial(&node);
+    let blocks = [Block::raw(bytes(100_000)), Block::raw(bytes(100_001))];
+    node.store.put_many(&blocks).unwrap();
+    for block in &blocks {
+        helia.tell(json!({"command": "block", "cid": block.cid().to_string(), "ms": 5000}));
+        // Helia resets a stream on which nothing came for 10 seconds.
+        thread::sleep(Duration::from_secs(11));
+    }
+}
+
+fn absent(node: &Node, cid: &Cid, session: &Session) -> bool {
+    matches!(fetch(node, &[*cid], session).1, Err(FetchError::Missing { peers, .. })
+        if peers.iter().all(|failure| failure.kind == PeerFailureKind::Absent))
+}
+
+#[test]
+fn helia_is_asked_again_for_what_it_did_not_have() {
+    let Some(mut helia) = Helia::start() else { return };
+    let net = Net::new();
+    let node = net.node();
+    node.connect(&helia.address);
+    let from = tempfile::tempdir().unwrap();
+    let path = from.path().join("late");
+    fs::write(&path, bytes(200_000)).unwrap();
+    let cid = import(&path, &ImportOptions::unixfs_v1_2025(), &MemoryStore::default());
+    let session = Session::new().with_peers([helia.peer()]).with_patience(Duration::from_secs(4));
+    wait_until("a refusal", || absent(&node, &cid, &session));
+    // Helia says only once that it does not have a block that is still wanted of it.
+    assert!(absent(&node, &cid, &session));
+    assert_eq!(helia.add(&path, "unixfs-v1-2025"), cid);
+    let (got, result) = fetch(&node, &[cid], &session);
+    result.unwrap();
+    assert_eq!(got.len(), 1);
+}

@@ -1,0 +1,8 @@
+//! Bitswap: its bytes, and what peers, honest and other, make of it over real sockets.
+
+mod bytes;
+mod faults;
+mod fetch;
+mod helia;
+mod net;
+mod serve;
