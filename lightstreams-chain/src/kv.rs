@@ -8,6 +8,8 @@ use std::{
 
 #[cfg(feature = "fjall")]
 mod fjall;
+#[cfg(feature = "fjall")]
+mod fjall_journal;
 #[cfg(feature = "rocksdb")]
 mod rocks;
 

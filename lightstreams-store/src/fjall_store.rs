@@ -10,6 +10,7 @@ use fjall::{
 
 use crate::{
     Block, BlockStore, StoreError, StoreOp, StoreOptions,
+    fjall_journal::open_without_torn_batch,
     folder::claim,
     key::{check_batch, cid_of_key, key},
 };
@@ -28,9 +29,8 @@ const BLOB_FILE_BYTES: u64 = 64 << 20;
 /// `put_many` is one batch of the journal, which is synced to disk before the call returns. Blocks of 4 KiB and more
 /// lie in blob files beside the tree. Nothing is compressed: what is stored here is ciphertext.
 ///
-/// fjall 3.1 takes a torn tail of its journal for what it is, but not a last batch that lost sectors in its middle and
-/// kept its end: after such a power cut, which is rare, it refuses to open (`ChecksumMismatch`). Nothing that was acknowledged is
-/// gone then, yet somebody has to cut that batch off. [`SegmentStore`](crate::SegmentStore) does so by itself.
+/// A power cut that damages the batch which is being written costs that batch, which nobody was told of; damage in any other
+/// is an error of [`open`](Self::open).
 pub struct FjallStore {
     database: Database,
     blocks: Keyspace,
@@ -46,12 +46,15 @@ impl FjallStore {
 
     /// Opens the store in the folder `path` with `options`.
     pub fn open_with(path: impl AsRef<Path>, options: StoreOptions) -> Result<Self, StoreError> {
-        let database = Database::builder(claim(path.as_ref(), "fjall")?)
-            .cache_size(options.cache_bytes)
-            .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(2)
-            .open()
-            .map_err(failed(StoreOp::Open))?;
+        let folder = claim(path.as_ref(), "fjall")?;
+        let database = open_without_torn_batch(&folder, || {
+            Database::builder(&folder)
+                .cache_size(options.cache_bytes)
+                .max_journaling_size(JOURNAL_BYTES)
+                .worker_threads(2)
+                .open()
+        })
+        .map_err(failed(StoreOp::Open))?;
         let blocks = database.keyspace("blocks", keyspace_options).map_err(failed(StoreOp::Open))?;
         Ok(Self { database, blocks })
     }

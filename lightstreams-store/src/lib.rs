@@ -79,6 +79,8 @@ mod exchange;
 mod fault;
 mod file;
 #[cfg(feature = "fjall")]
+mod fjall_journal;
+#[cfg(feature = "fjall")]
 mod fjall_store;
 mod folder;
 mod folder_store;

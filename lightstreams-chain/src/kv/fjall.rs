@@ -4,6 +4,7 @@ use std::{fmt, path::Path};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
+use super::fjall_journal::open_without_torn_batch;
 use crate::{Batch, Entry, Kv, KvError, Table};
 
 /// Writes of one table that gather in memory. There are many tables, and most are small.
@@ -15,9 +16,8 @@ const CACHE_BYTES: u64 = 16 << 20;
 
 /// Tables in a fjall database: pure Rust, one directory.
 ///
-/// fjall 3.1 takes a torn tail of its journal for what it is, but not a last batch that lost sectors in its middle and
-/// kept its end: after such a power cut, which is rare, it refuses to open (`ChecksumMismatch`). Nothing that was acknowledged is
-/// gone then, yet somebody has to cut that batch off.
+/// A power cut that damages the batch which is being written costs that batch, which nobody was told of; damage in any other
+/// is an error of [`open`](Self::open).
 pub struct FjallKv {
     database: Database,
     tables: Vec<Keyspace>,
@@ -26,12 +26,15 @@ pub struct FjallKv {
 impl FjallKv {
     /// Opens the database in the directory `path`, made if absent. One process opens it at a time.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, KvError> {
-        let database = Database::builder(path.as_ref())
-            .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES)
-            .worker_threads(2)
-            .open()
-            .map_err(|error| KvError::new("open", None, error))?;
+        let path = path.as_ref();
+        let database = open_without_torn_batch(path, || {
+            Database::builder(path)
+                .cache_size(CACHE_BYTES)
+                .max_journaling_size(JOURNAL_BYTES)
+                .worker_threads(2)
+                .open()
+        })
+        .map_err(|error| KvError::new("open", None, error))?;
         let tables = Table::ALL
             .iter()
             .map(|table| {

@@ -31,6 +31,33 @@ fn a_database_in_use_is_not_opened_twice() {
     assert!(lightstreams_chain::FjallKv::open(folder.path()).is_err());
 }
 
+/// A power cut leaves a batch without some of its sectors, but with its end.
+#[cfg(feature = "fjall")]
+#[test]
+fn a_torn_last_batch_of_fjall_is_one_that_was_never_committed() {
+    let torn = |lost: u8| {
+        let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let kv = lightstreams_chain::FjallKv::open(folder.path()).unwrap();
+        for byte in *b"ab" {
+            let mut batch = Batch::default();
+            batch.put(Table::Bodies, &[byte], &[byte; 2_000]);
+            kv.commit(batch).unwrap();
+        }
+        let copied = std::process::Command::new("cp").arg("-r").arg(folder.path()).arg(copy.path()).status();
+        assert!(copied.unwrap().success());
+        let database = copy.path().join(folder.path().file_name().unwrap());
+        let mut journal = std::fs::read(database.join("0.jnl")).unwrap();
+        let value = journal.windows(2_000).position(|w| w.iter().all(|byte| *byte == lost)).unwrap();
+        journal[value + 700..value + 1_212].fill(0);
+        std::fs::write(database.join("0.jnl"), journal).unwrap();
+        lightstreams_chain::FjallKv::open(database).map(|kv| (copy, kv))
+    };
+    let (_folder, kv) = torn(b'b').unwrap();
+    assert_eq!(kv.get(Table::Bodies, b"a").unwrap(), Some(vec![b'a'; 2_000]));
+    assert_eq!(kv.get(Table::Bodies, b"b").unwrap(), None);
+    assert!(torn(b'a').is_err());
+}
+
 #[cfg(any(feature = "fjall", feature = "rocksdb"))]
 #[track_caller]
 fn keeps<K: Kv>(open: impl Fn() -> K) {

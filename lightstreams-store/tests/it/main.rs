@@ -12,6 +12,8 @@ mod contract;
 mod crash;
 mod dag;
 mod file;
+#[cfg(feature = "fjall")]
+mod fjall_torn;
 mod folder;
 #[cfg(feature = "gateway")]
 mod gateway;
