@@ -5,9 +5,8 @@
 //! ```
 //!
 //! A store holds `BLOCKS` dead blocks of 1 KiB (a million unless told otherwise) and a tenth as many that are pinned. One thread adds
-//! blocks, one every 100 microseconds or so, each durable before the next: first alone, then beside the sweep. Segments are compacted as part
-//! of it, so that the space is back when it ends. CPU seconds are those of the process, less what the adding thread took alone per
-//! block. Linux only.
+//! blocks, one every 100 microseconds or so, each durable before the next: first alone, then beside the sweep.
+//! CPU seconds are those of the process, less what the adding thread took alone per block. Linux only.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
@@ -33,17 +32,13 @@ const GAP: Duration = Duration::from_micros(100);
 /// Blocks that are put at once while the store is filled.
 const BATCH: u64 = 1000;
 
-type Open = fn(&Path) -> (Arc<dyn BlockStore>, Box<dyn Fn() + Send + Sync>);
+type Open = fn(&Path) -> Arc<dyn BlockStore>;
 
 const BACKENDS: &[(&str, Open)] = &[
-    ("segments", |path| {
-        let store = Arc::new(SegmentStore::open(path).unwrap());
-        let compact = store.clone();
-        (store, Box::new(move || assert!(compact.compact().is_ok())))
-    }),
-    ("fjall", |path| (Arc::new(FjallStore::open(path).unwrap()), Box::new(|| ()))),
+    ("segments", |path| Arc::new(SegmentStore::open(path).unwrap())),
+    ("fjall", |path| Arc::new(FjallStore::open(path).unwrap())),
     #[cfg(feature = "rocksdb")]
-    ("rocksdb", |path| (Arc::new(lightstreams_store::RocksStore::open(path).unwrap()), Box::new(|| ()))),
+    ("rocksdb", |path| Arc::new(lightstreams_store::RocksStore::open(path).unwrap())),
 ];
 
 /// CPU seconds of the process and of all its threads.
@@ -111,9 +106,8 @@ fn bytes_below(path: &Path) -> u64 {
 
 fn measure(name: &str, open: Open, count: u64, alone: Duration) {
     let folder = tempfile::tempdir().unwrap();
-    let (blocks, compact) = open(&folder.path().join("blocks"));
     let disk = Arc::new(FileDisk::open(folder.path().join("pins")).unwrap());
-    let store = PinnedStore::open(blocks, disk).unwrap();
+    let store = PinnedStore::open(open(&folder.path().join("blocks")), disk).unwrap();
     // Dead and pinned blocks lie between one another, as they do in a store that was in use.
     let (mut dead, mut live) = (0, 0);
     for part in 0..10 {
@@ -136,7 +130,6 @@ fn measure(name: &str, open: Open, count: u64, alone: Duration) {
         let adder = scope.spawn(|| add(&store, 1 << 31, &|| swept.load(Ordering::Acquire)));
         let clock = Instant::now();
         let sweep = store.sweep(&|| clock.elapsed(), &mut |_| Continue(())).unwrap();
-        compact();
         let seconds = clock.elapsed().as_secs_f64();
         swept.store(true, Ordering::Release);
         (adder.join().unwrap(), sweep, seconds)

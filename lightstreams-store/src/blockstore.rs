@@ -36,6 +36,14 @@ pub trait BlockStore: Send + Sync {
     /// block that is held during the whole walk exactly once.
     fn cids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Cid>, StoreError>;
 
+    /// Gives back the space of removed blocks, as far as that takes more work than their removal did.
+    ///
+    /// Others read and write meanwhile. Whoever removed many blocks calls it once after that; a store that has nothing to do keeps
+    /// this default.
+    fn reclaim(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Stores one block; many at once in [`put_many`](Self::put_many) cost little more.
     fn put(&self, block: &Block) -> Result<(), StoreError> {
         self.put_many(std::slice::from_ref(block))
@@ -67,6 +75,9 @@ macro_rules! forward_block_store {
             }
             fn cids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Cid>, StoreError> {
                 (**self).cids(after, limit)
+            }
+            fn reclaim(&self) -> Result<(), StoreError> {
+                (**self).reclaim()
             }
         }
     )*};

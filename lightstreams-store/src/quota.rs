@@ -148,6 +148,10 @@ impl<S: BlockStore> BlockStore for Quota<S> {
     fn cids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Cid>, StoreError> {
         self.store.cids(after, limit)
     }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        self.store.reclaim()
+    }
 }
 
 /// Blocks do not fit into what a store may hold: remove some, or raise the limit. Nothing was stored.

@@ -40,7 +40,7 @@ fn a_torn_last_batch_of_fjall_is_one_that_was_never_committed() {
         let kv = lightstreams_chain::FjallKv::open(folder.path()).unwrap();
         for byte in *b"ab" {
             let mut batch = Batch::default();
-            batch.put(Table::Bodies, &[byte], &[byte; 2_000]);
+            batch.put(Table::Bodies, [byte], [byte; 2_000]);
             kv.commit(batch).unwrap();
         }
         let copied = std::process::Command::new("cp").arg("-r").arg(folder.path()).arg(copy.path()).status();

@@ -189,4 +189,8 @@ impl<S: BlockStore> BlockStore for Hold<S> {
     fn cids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Cid>, StoreError> {
         self.store.cids(after, limit)
     }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        self.store.reclaim()
+    }
 }

@@ -262,6 +262,10 @@ impl<S: BlockStore> BlockStore for PinnedStore<S> {
     fn cids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Cid>, StoreError> {
         self.store.cids(after, limit)
     }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        self.store.reclaim()
+    }
 }
 
 /// A block that is not as it should be, and what it belongs to.

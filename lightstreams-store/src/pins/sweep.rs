@@ -35,7 +35,8 @@ impl<S: BlockStore> PinnedStore<S> {
     /// removed at once as take about twice as long as a few, from 16 to 4096: whoever adds waits for that long at most.
     ///
     /// If the links of a pinned block cannot be known, the error says so before anything is removed: [repair](Self::repair) it, or remove
-    /// the pin. One sweep runs at a time. How space comes back is the store's affair: see [`SegmentStore::compact`](crate::SegmentStore::compact).
+    /// the pin. One sweep runs at a time. After it, but not
+    /// where it was broken off, the store [gives the space back](BlockStore::reclaim).
     pub fn sweep(
         &self,
         clock: &dyn Fn() -> Duration,
@@ -69,13 +70,16 @@ impl<S: BlockStore> PinnedStore<S> {
                 std::thread::yield_now();
             }
             if after.is_none() {
-                return Ok(done);
+                break;
             }
             if report(&done).is_break() {
                 done.stopped = true;
                 return Ok(done);
             }
         }
+        drop((sweeping, seen));
+        self.store.reclaim()?;
+        Ok(done)
     }
 
     /// Visits what the pins hold; `None` if the caller broke it off.

@@ -13,7 +13,7 @@ use super::{
 use crate::{StoreError, StoreOp};
 
 /// Bytes of blocks that are copied in one commit.
-const STEP_BYTES: usize = 4 << 20;
+const STEP_BYTES: usize = 1 << 20;
 
 /// What a compaction did.
 #[non_exhaustive]
@@ -36,15 +36,15 @@ impl SegmentStore {
         self.compact_all().map_err(|e| StoreError::new(StoreOp::Compact, e))
     }
 
-    fn compact_all(&self) -> Result<Compaction, SegmentError> {
+    pub(super) fn compact_all(&self) -> Result<Compaction, SegmentError> {
         {
             let mut writer = lock(&self.writer);
-            if self.table.mostly_dead(writer.number()) {
+            if self.table.is_dead_but_for(writer.number(), 2) {
                 writer.roll(self)?;
             }
         }
         let (mut done, before, mut damage) = (Compaction::default(), self.disk_bytes(), Ok(()));
-        while let Some(victim) = self.victim() {
+        while let Some(victim) = self.victim(2) {
             match self.compact_one(victim) {
                 Ok(bytes) => {
                     done.segments += 1;
@@ -61,26 +61,27 @@ impl SegmentStore {
         damage.map(|()| done)
     }
 
-    /// Compacts one segment, if one is mostly dead and nobody else is at it.
+    /// Compacts one segment, if hardly anything in it is live and nobody else is at it.
     ///
-    /// What was asked for is done already: a failure comes up when [`compact`](Self::compact) is called.
+    /// To copy half of a segment now would be in vain where the next removals take most of that too, as in a sweep. What was asked for is done already: a failure comes up when [`compact`](Self::compact) is called.
     pub(super) fn compact_in_passing(&self) {
         let _compacting = match self.compacting.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if let Some(victim) = self.victim()
+        if let Some(victim) = self.victim(8)
             && let Err(SegmentError::Damaged { .. }) = self.compact_one(victim)
         {
             self.table.leave_alone(victim);
         }
     }
 
-    fn victim(&self) -> Option<u32> {
+    /// A segment of which less than one part in `parts` is of use.
+    fn victim(&self, parts: u64) -> Option<u32> {
         // Segments only follow: the one that is written now will not be a victim in any case.
         let active = lock(&self.writer).number();
-        self.table.victim(active)
+        self.table.victim(active, parts)
     }
 
     /// Moves what is live in the segment `victim`, and removes it; returns its length.

@@ -96,8 +96,8 @@ impl SegmentOptions {
 /// Keeps blocks in append-only files of its own.
 ///
 /// A payload byte is written once and synced with its commit; writers that come together share one. Holds about 70 bytes of
-/// memory for each block, and at most 64 files open. Space of removed blocks comes back by [`compact`](Self::compact), a
-/// step of which every removal takes that leaves a segment mostly dead.
+/// memory for each block, and at most 64 files open. Space of removed blocks comes back by [`compact`](Self::compact); a removal
+/// itself gives back a segment in which hardly anything is live.
 pub struct SegmentStore {
     disk: Arc<dyn Disk>,
     index: Box<dyn Index>,
@@ -302,6 +302,15 @@ impl BlockStore for SegmentStore {
     fn cids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Cid>, StoreError> {
         let after = after.map(key);
         self.index.keys(after.as_deref(), limit).iter().map(|key| cid_of_key(key)).collect()
+    }
+
+    fn reclaim(&self) -> Result<(), StoreError> {
+        let _compacting = lock(&self.compacting);
+        match self.compact_all() {
+            // A segment that is damaged stays; `compact` names it.
+            Ok(_) | Err(SegmentError::Damaged { .. }) => Ok(()),
+            Err(e) => Err(StoreError::new(StoreOp::Compact, e)),
+        }
     }
 }
 

@@ -104,15 +104,16 @@ impl Table {
         self.change(number, |segment| segment.left_alone = true);
     }
 
-    /// Whether less than half of the segment `number` is of use.
-    pub(super) fn mostly_dead(&self, number: u32) -> bool {
-        lock(&self.rows).mostly_dead(number)
+    /// Whether less than one part in `parts` of the segment `number` is of use.
+    pub(super) fn is_dead_but_for(&self, number: u32, parts: u64) -> bool {
+        lock(&self.rows).is_dead_but_for(number, parts)
     }
 
-    /// The first segment but `active` of which less than half is of use.
-    pub(super) fn victim(&self, active: u32) -> Option<u32> {
+    /// The first segment but `active` of which less than one part in `parts` is of use.
+    pub(super) fn victim(&self, active: u32, parts: u64) -> Option<u32> {
         let rows = lock(&self.rows);
-        rows.segments.keys().copied().find(|number| *number != active && rows.mostly_dead(*number))
+        let mut numbers = rows.segments.keys().copied();
+        numbers.find(|number| *number != active && rows.is_dead_but_for(*number, parts))
     }
 
     /// The file of the segment `number`, or `None` if it was removed.
@@ -139,12 +140,12 @@ impl Table {
 }
 
 impl Rows {
-    fn mostly_dead(&self, number: u32) -> bool {
+    fn is_dead_but_for(&self, number: u32, parts: u64) -> bool {
         let oldest = self.segments.first_key_value().is_some_and(|(oldest, _)| *oldest == number);
         self.segments.get(&number).is_some_and(|segment| {
             // A tombstone names a record before it: in the oldest segment none is of use.
             let tombstones = if oldest { 0 } else { segment.tombstones };
-            !segment.left_alone && (segment.live + tombstones) * 2 < segment.bytes
+            !segment.left_alone && (segment.live + tombstones) * parts < segment.bytes
         })
     }
 

@@ -213,23 +213,27 @@ fn a_full_disk_is_an_error_and_nothing_more() {
 }
 
 #[test]
-fn a_mostly_dead_segment_goes_when_blocks_are_removed() {
-    let disk = FaultyDisk::new(1);
-    let store = on(&disk).unwrap();
-    let mut seeded = Seeded::new(1);
-    let blocks: Vec<Block> = (0..200).map(|_| seeded.block(1000)).collect();
-    store.put_many(&blocks).unwrap();
-    let full = store.disk_bytes();
-    for (i, block) in blocks.iter().enumerate() {
-        if i % 10 != 0 {
-            store.remove_many(&[*block.cid()]).unwrap();
+fn space_comes_back_by_removal_where_little_is_live_and_else_by_reclaim() {
+    for (kept_of, by_removal) in [(40, true), (4, false)] {
+        let disk = FaultyDisk::new(1);
+        let store = on(&disk).unwrap();
+        let mut seeded = Seeded::new(1);
+        let blocks: Vec<Block> = (0..200).map(|_| seeded.block(1000)).collect();
+        store.put_many(&blocks).unwrap();
+        let full = store.disk_bytes();
+        for (i, block) in blocks.iter().enumerate() {
+            if i % kept_of != 0 {
+                store.remove_many(&[*block.cid()]).unwrap();
+            }
         }
-    }
-    assert!(store.disk_bytes() < full / 3, "{} of {full} bytes", store.disk_bytes());
-    drop(store);
-    let store = on(&disk.after_power_cut()).unwrap();
-    for (i, block) in blocks.iter().enumerate() {
-        assert_eq!(store.has(block.cid()).unwrap(), i % 10 == 0, "block {i}");
+        assert_eq!(store.disk_bytes() < full / 2, by_removal, "{} of {full} bytes", store.disk_bytes());
+        store.reclaim().unwrap();
+        assert!(store.disk_bytes() < full / 2, "{} of {full} bytes", store.disk_bytes());
+        drop(store);
+        let store = on(&disk.after_power_cut()).unwrap();
+        for (i, block) in blocks.iter().enumerate() {
+            assert_eq!(store.has(block.cid()).unwrap(), i % kept_of == 0, "block {i}");
+        }
     }
 }
 
