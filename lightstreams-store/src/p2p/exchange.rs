@@ -15,6 +15,7 @@ use futures::task::AtomicWaker;
 use libp2p::PeerId;
 
 use super::{
+    BitswapStats,
     client::SessionId,
     server::{Answer, Lookup},
 };
@@ -37,6 +38,11 @@ pub struct BitswapExchange {
 impl BitswapExchange {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    /// What came and left through the behaviour, by all its handles.
+    pub fn stats(&self) -> BitswapStats {
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -140,6 +146,7 @@ pub(super) struct Shared {
     pub(super) waker: AtomicWaker,
     inbox: Mutex<Inbox>,
     ids: AtomicU64,
+    stats: Mutex<BitswapStats>,
 }
 
 #[derive(Default)]
@@ -173,6 +180,10 @@ impl Shared {
         inbox.messages.push(message);
         drop(inbox);
         self.waker.wake();
+    }
+
+    pub(super) fn count(&self, stats: BitswapStats) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
     }
 
     pub(super) fn take(&self) -> Vec<ToBitswap> {

@@ -42,6 +42,8 @@ use crate::{Block, HashFunction};
 /// Streams that a peer may have open to us: Kubo opens one for each of its eight senders, Helia one for each of up to 50
 /// messages. None of them sends again what it wrote to a stream that was refused.
 const INBOUND_MAX: usize = 64;
+/// Messages that wait for a peer to read those before.
+const OUTBOX_MAX: usize = 1024;
 /// Bytes of messages of one connection that are being read or verified.
 const INBOUND_BYTES: usize = 2 * MESSAGE_BYTES_MAX;
 /// Messages of one stream that are being verified while the next is read.
@@ -91,6 +93,8 @@ pub(super) enum Event {
     Written(MessageId),
     /// The message is lost, but the connection may serve the next one.
     Lost(MessageId),
+    /// The peer speaks a revision without presences.
+    Plain,
     /// The peer does not speak the protocol, or not for long.
     Unusable,
     /// The peer sent what is no message.
@@ -106,6 +110,8 @@ pub(super) struct Received {
     pub(super) presences: Vec<(Cid, Presence)>,
     /// Blocks came that nobody can have asked for, by a hash that is not known here.
     pub(super) unasked: bool,
+    /// How many blocks were not looked at, since none was wanted, and their bytes.
+    pub(super) dropped: (u64, u64),
 }
 
 enum Inbound {
@@ -236,7 +242,13 @@ impl ConnectionHandler for Handler {
     fn on_behaviour_event(&mut self, FromBehaviour(command): FromBehaviour) {
         match command {
             Command::Wanted(wanted) => self.wanted = wanted,
-            Command::Send(id, message) => self.outbox.push_back((id, message)),
+            Command::Send(id, message) => {
+                self.outbox.push_back((id, message));
+                if self.outbox.len() > OUTBOX_MAX {
+                    // It reads nothing of what it is sent.
+                    self.unusable();
+                }
+            }
         }
     }
 
@@ -247,6 +259,9 @@ impl ConnectionHandler for Handler {
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
                 let (stream, revision) = protocol;
+                if revision < Revision::V1_2 {
+                    self.events.push_back(ToBehaviour(Event::Plain));
+                }
                 self.outbound = Outbound::Open(Box::new(Writer::new(stream, revision)));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => match error {
@@ -271,12 +286,15 @@ fn receive(
     };
     let Ok(message) = Message::decode(&bytes) else { return ready(Inbound::Violation).boxed() };
     let Message { entries, full, payloads, presences } = message;
-    let mut received = Received { entries, full, blocks: Vec::new(), presences, unasked: false };
+    let mut received =
+        Received { entries, full, blocks: Vec::new(), presences, unasked: false, dropped: (0, 0) };
     if payloads.is_empty() {
         return ready(Inbound::Received(received)).boxed();
     }
     if wanted.load(Ordering::Relaxed) == 0 {
         // Either they come too late, or nobody asked: not worth the hashing that would tell.
+        let bytes = payloads.iter().map(|payload| payload.data.len() as u64).sum();
+        received.dropped = (payloads.len() as u64, bytes);
         return ready(Inbound::Received(received)).boxed();
     }
     if payloads.iter().map(|payload| payload.data.len()).sum::<usize>() <= VERIFY_INLINE {

@@ -30,10 +30,12 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! **Asking.** Peers are those that the session names, or whoever is connected. A want goes to one peer at a time, and
-//! to the next after DONT_HAVE, silence, disconnection or misbehaviour. What arrives is hashed before anyone sees it; a
-//! peer that sends what was not asked of it, which is what wrong bytes are, is asked no more in that session.
-//! Bytes asked for and not yet taken by the consumer are bounded, per peer and per session.
+//! **Asking.** Peers are those that the session names, or whoever is or gets connected. Where there are several, one of which nothing
+//! is known is asked first whether it has a few of the blocks. A block is then asked of one peer at a time, and of the next after
+//! DONT_HAVE, silence, disconnection or misbehaviour; all are asked at once about what one of them lacks. Who answers slowly
+//! is asked for less. What arrives is hashed before anyone sees it; a peer that sends what was not asked of it, which is what
+//! wrong bytes are, is asked no more in that session. Bytes asked for and not yet taken by the consumer are bounded, per peer and
+//! per session. [`BitswapExchange::stats`] counts what came twice.
 //!
 //! **Answering.** Before a block or a HAVE leaves, the gate is asked with the peer and the account that it has proven, for
 //! each want anew, so that a revocation ends a transfer within the bytes already on their way. Denied and absent are
@@ -131,6 +133,28 @@ impl Default for BitswapConfig {
             verify_threads: cores.min(4),
         }
     }
+}
+
+/// What came and left since the behaviour was made.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BitswapStats {
+    /// Blocks that came, wanted or not.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them that nobody wanted any more, since they had come from elsewhere or too late.
+    pub duplicate_blocks: u64,
+    /// Their bytes.
+    pub duplicate_bytes: u64,
+    /// Those that came from a peer of which nothing was wanted any more: too late or wrong, which was not looked at.
+    pub dropped_blocks: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// Blocks handed to connections.
+    pub sent_blocks: u64,
+    /// Their bytes.
+    pub sent_bytes: u64,
 }
 
 /// What the behaviour tells its swarm.
@@ -249,8 +273,14 @@ impl Bitswap {
         }
     }
 
+    fn stats(&self) -> BitswapStats {
+        let (sent_blocks, sent_bytes) = self.server.sent();
+        BitswapStats { sent_blocks, sent_bytes, ..self.client.stats() }
+    }
+
     /// Does what the two cores say.
     fn carry_out(&mut self) {
+        self.shared.count(self.stats());
         while let Some(output) = self.client.next_output() {
             match output {
                 Output::Dial(peer) => {
@@ -335,14 +365,14 @@ impl Bitswap {
     }
 
     fn received(&mut self, now: Instant, peer: PeerId, message: Received) {
-        let Received { entries, full, blocks, presences, unasked } = message;
+        let Received { entries, full, blocks, presences, unasked, dropped } = message;
         for block in &blocks {
             self.client.block(now, peer, block);
         }
+        let (dropped_blocks, dropped_bytes) = dropped;
+        self.client.dropped(dropped_blocks, dropped_bytes);
         for (cid, presence) in &presences {
-            if *presence == Presence::DontHave {
-                self.client.dont_have(now, peer, cid);
-            }
+            self.client.presence(now, peer, cid, *presence == Presence::Have);
         }
         if unasked {
             self.client.misbehaved(now, peer);
@@ -438,6 +468,7 @@ impl NetworkBehaviour for Bitswap {
                 self.server.done(peer, id);
                 self.client.resend(peer);
             }
+            Event::Plain => self.client.plain(now, peer),
             Event::Unusable => self.client.unreachable(now, peer),
             Event::Violation => self.client.misbehaved(now, peer),
         }

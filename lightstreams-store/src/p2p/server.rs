@@ -88,6 +88,8 @@ pub(super) struct Server {
     on_the_way: usize,
     lookups: usize,
     ids: u64,
+    /// Blocks handed out, and their bytes.
+    sent: (u64, u64),
 }
 
 /// What is known of one peer.
@@ -137,6 +139,7 @@ impl Server {
             on_the_way: 0,
             lookups: 0,
             ids: 0,
+            sent: (0, 0),
         }
     }
 
@@ -306,6 +309,11 @@ impl Server {
         MessageId(self.ids)
     }
 
+    /// Blocks handed out so far, and their bytes.
+    pub(super) fn sent(&self) -> (u64, u64) {
+        self.sent
+    }
+
     fn send(&mut self, peer: PeerId, message: Message, cids: Vec<Cid>) {
         if message.is_empty() {
             return;
@@ -315,6 +323,8 @@ impl Server {
         // A presence is small, and counted, so that a peer that does not read cannot pile them up.
         let blocks: usize = message.payloads.iter().map(|payload| payload.data.len()).sum();
         let bytes = blocks + 64 * message.presences.len();
+        self.sent.0 += message.payloads.len() as u64;
+        self.sent.1 += blocks as u64;
         queue.on_the_way += bytes;
         self.on_the_way += bytes;
         queue.leaving.extend(&cids);

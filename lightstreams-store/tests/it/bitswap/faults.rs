@@ -13,7 +13,7 @@ use lightstreams_store::{
 use super::net::*;
 
 /// Gives the bytes of another block for every second one.
-struct Lying(MemoryStore);
+pub(super) struct Lying(pub(super) MemoryStore);
 
 impl BlockStore for Lying {
     fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {

@@ -6,3 +6,4 @@ mod fetch;
 mod helia;
 mod net;
 mod serve;
+mod several;
