@@ -37,6 +37,10 @@ pub trait Disk: Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Returns once all names in this folder survive a power cut; those in folders within have a sync of their own.
     fn sync(&self) -> io::Result<()>;
+    /// Says that nothing more is appended to the file `name`, which is synced: a disk may now take it to where nothing can be.
+    fn complete(&self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
     /// The folder `name` within this one, which is created if it is not there. A disk without folders within says that
     /// this is [`Unsupported`](io::ErrorKind::Unsupported).
     fn folder(&self, _name: &str) -> io::Result<Arc<dyn Disk>> {

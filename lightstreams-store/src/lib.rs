@@ -65,6 +65,7 @@
 //! | `fastcdc` | the chunker FastCDC, whose CIDs match no other importer's |
 //! | `gateway` | an HTTP gateway as an axum `Router` |
 //! | `ipns` | IPNS records: signed and verified |
+//! | `objects` | segments as objects of S3 and its like |
 //! | `testing` | the checks that our own implementations of the seams pass, for yours |
 
 mod block;
@@ -93,6 +94,8 @@ mod key;
 mod log;
 mod memory;
 mod multiformats;
+#[cfg(feature = "objects")]
+pub mod objects;
 mod options;
 #[cfg(feature = "p2p")]
 pub mod p2p;

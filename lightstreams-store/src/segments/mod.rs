@@ -174,6 +174,8 @@ impl SegmentStore {
                 cut(&mut *file, &found)?;
                 let footer = Some(footer).filter(|_| found.damaged.is_empty());
                 writer = Some(Writer::new(*name, file, &found, footer, options));
+            } else {
+                disk.complete(&name.to_string())?;
             }
         }
         let writer = match writer {

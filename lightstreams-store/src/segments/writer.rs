@@ -326,6 +326,9 @@ impl Writer {
     }
 
     fn begin_next(&mut self, disk: &dyn Disk, table: &Table) -> Result<(), SegmentError> {
+        if self.name.number > 0 {
+            disk.complete(&self.name.to_string())?;
+        }
         let number = self.name.number.checked_add(1).ok_or(SegmentError::Full)?;
         // Keys of hash maps are random: nobody who may send a block knows the salt.
         let salt = || RandomState::new().hash_one(number) as u32;

@@ -20,6 +20,8 @@ mod gateway;
 #[cfg(feature = "ipns")]
 mod ipns;
 mod log;
+#[cfg(feature = "objects")]
+mod objects;
 mod payload;
 mod pins;
 mod reader;
