@@ -100,4 +100,21 @@ fn main() {
     ] {
         put("gateway", name, request.as_bytes());
     }
+
+    let part = |name: &str, kind: &str, content: &str| {
+        let name = format!("Content-Disposition: form-data; name=\"file?mode=0644&mtime=1\"; filename=\"{name}\"");
+        format!("--b\r\n{name}\r\nContent-Type: {kind}\r\n\r\n{content}\r\n")
+    };
+    let (file, dir, link) = ("application/octet-stream", "application/x-directory", "application/symlink");
+    let tree = [part("d", dir, ""), part("d/a%20b", file, "x"), part("d/l", link, "../t"), part("e", file, "")].concat();
+    for (name, request) in [
+        ("add", format!("add?wrap-with-directory=true&preserve-mode=true&chunker=size-1\n{tree}--b--")),
+        ("add_v1", format!("add?cid-version=1&progress=true&pin=false&inline=true&hash=sha2-512\n{tree}--b--")),
+        ("block", format!("block/put?cid-codec=dag-cbor&pin=true&mhlen=32\n{}--b--\r\n", part("", file, "x"))),
+        ("dag", format!("dag/put?store-codec=dag-cbor\n{}--b--", part("", file, "{\"a\":[1,null]}"))),
+        ("ls", "pin/ls?type=all&stream=true&names=1\n".to_owned()),
+        ("cat", "cat?arg=/ipfs/bafkqaaa/x&arg=ipfs://bafkqaaa&offset=-1&length=0x10&cid-base=base36\n".to_owned()),
+    ] {
+        put("rpc", name, request.as_bytes());
+    }
 }

@@ -64,6 +64,7 @@
 //! | `hashes` | blocks named by SHA-1, SHA-3, Keccak, SHAKE-256 and BLAKE2 |
 //! | `fastcdc` | the chunker FastCDC, whose CIDs match no other importer's |
 //! | `gateway` | an HTTP gateway as an axum `Router` |
+//! | `rpc` | the part of Kubo's RPC that works on blocks and pins, as an axum `Router` |
 //! | `ipns` | IPNS records: signed and verified |
 //! | `objects` | segments as objects of S3 and its like |
 //! | `testing` | the checks that our own implementations of the seams pass, for yours |
@@ -107,6 +108,8 @@ mod quota;
 mod reader;
 #[cfg(feature = "rocksdb")]
 mod rocks_store;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 mod segments;
 mod unixfs;
 mod varint;
@@ -149,7 +152,7 @@ pub use options::StoreOptions;
 pub use payload::{LayoutError, PayloadReader, PayloadShape, ReadError, readable_root};
 pub use pins::{
     BlockFault, Damage, Finding, Hold, MAX_PIN_NAME_LEN, Owner, PathStep, Pin, PinError, PinKind,
-    PinnedStore, Sweep, Verification,
+    PinnedStore, Removal, Sweep, Verification,
 };
 pub use policy::{Account, AllowAll, DenyAll, Gate, PeerId, Requester, ServePolicy};
 pub use quota::{Quota, QuotaError};

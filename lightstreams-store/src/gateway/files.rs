@@ -10,10 +10,10 @@ use super::{
     Door, Found, GatewayConfig,
     ask::{Ask, Format},
     listing, media,
-    out::Out,
+    out::{Head, Out},
     ranges::{self, Content},
     refusal::Refusal,
-    reply::{self, Head, Keep, Stop, disposition},
+    reply::{self, Keep, Stop, disposition},
 };
 use crate::{
     BlockSource, Directory, DirectoryEntry, ExportLimits, FileReader, Metadata, NodeKind, export_tar, stat,

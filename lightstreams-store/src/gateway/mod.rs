@@ -45,10 +45,10 @@ mod blocks;
 mod files;
 mod listing;
 mod media;
-mod names;
-mod out;
+pub(crate) mod names;
+pub(crate) mod out;
 mod ranges;
-mod refusal;
+pub(crate) mod refusal;
 mod reply;
 
 use std::{
@@ -172,7 +172,7 @@ impl Gateway {
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let done = gateway.write(&ask, &mut out);
-            out.end(done);
+            out.end(done, |_| None);
         });
         let unanswered = |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the gateway could not answer");
         response.await.map_err(unanswered)

@@ -8,9 +8,9 @@ use cid::Cid;
 
 use super::{
     ask::{Ask, Format},
-    out::Out,
+    out::{Head, Out},
     refusal::Refusal,
-    reply::{Head, Stop, disposition, mutable, not_modified, short_hash},
+    reply::{Stop, disposition, mutable, not_modified, short_hash},
 };
 use crate::{IpnsName, IpnsRecord, StoreError, parse_cid};
 
@@ -23,7 +23,7 @@ pub trait IpnsRecords: Send + Sync {
     fn record(&self, name: &IpnsName) -> Result<Option<Bytes>, StoreError>;
 }
 
-pub(super) struct NoRecords;
+pub(crate) struct NoRecords;
 
 impl IpnsRecords for NoRecords {
     fn record(&self, _: &IpnsName) -> Result<Option<Bytes>, StoreError> {
@@ -32,15 +32,15 @@ impl IpnsRecords for NoRecords {
 }
 
 /// Where a namespace leads.
-pub(super) struct Named {
-    pub(super) root: Cid,
-    pub(super) names: Vec<String>,
+pub(crate) struct Named {
+    pub(crate) root: Cid,
+    pub(crate) names: Vec<String>,
     /// How long that may be believed; forever, if there was no name.
     pub(super) ttl: Option<Duration>,
 }
 
 /// Follows `name` to a CID, at the time `now` since 1970.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     records: &dyn IpnsRecords,
     name: &IpnsName,
     names: &[String],

@@ -9,17 +9,19 @@ use std::{
 
 use axum::{
     body::Body,
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
 use cid::Cid;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
 };
 
-use super::reply::{Head, Stop, X_IPFS_ROOTS};
+pub(super) const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
 
 /// An answer begins when so much of it is there, or all: what goes wrong before is answered by a status.
 const FIRST_BYTES: usize = 64 << 10;
@@ -28,8 +30,35 @@ const GATHER_BYTES: usize = 64 << 10;
 /// Parts that wait for the client.
 const PARTS_AHEAD: usize = 4;
 
+/// Status and headers of an answer.
+pub(crate) struct Head {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Bytes that follow, where that is known before they do.
+    pub(crate) len: Option<u64>,
+}
+
+impl Head {
+    fn bodiless(&self) -> bool {
+        self.status == StatusCode::NOT_MODIFIED || self.status.is_redirection()
+    }
+
+    pub(crate) fn set(&mut self, name: HeaderName, value: &str) {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+    }
+}
+
+/// Why no more of an answer is written.
+pub(crate) enum Stop<R> {
+    Refused(R),
+    /// The answer is complete without a body, or the client has gone.
+    Gone,
+}
+
 /// Takes an answer from the thread that reads it, and gives it to the client as fast as that takes it.
-pub(super) struct Out {
+pub(crate) struct Out {
     begin: Option<oneshot::Sender<Response>>,
     head: Option<Head>,
     head_only: bool,
@@ -38,8 +67,8 @@ pub(super) struct Out {
     waiting: Vec<Bytes>,
     waiting_len: usize,
     gathered: BytesMut,
-    parts: mpsc::Sender<Bytes>,
-    body: Option<mpsc::Receiver<Bytes>>,
+    parts: mpsc::Sender<Frame<Bytes>>,
+    body: Option<mpsc::Receiver<Frame<Bytes>>>,
     /// Set when the last part was handed over.
     complete: Arc<AtomicBool>,
     runtime: Handle,
@@ -48,7 +77,7 @@ pub(super) struct Out {
 
 impl Out {
     /// The writing side, and where the response will come. It is made within a runtime and used on a thread that may block.
-    pub(super) fn new(head_only: bool, patience: Duration) -> (Self, oneshot::Receiver<Response>) {
+    pub(crate) fn new(head_only: bool, patience: Duration) -> (Self, oneshot::Receiver<Response>) {
         let (begin, response) = oneshot::channel();
         let (parts, body) = mpsc::channel(PARTS_AHEAD);
         let out = Self {
@@ -69,13 +98,13 @@ impl Out {
     }
 
     /// Says what the path leads through; it stands in any answer.
-    pub(super) fn state_roots(&mut self, roots: &[Cid]) {
+    pub(crate) fn state_roots(&mut self, roots: &[Cid]) {
         let roots: Vec<String> = roots.iter().map(ToString::to_string).collect();
         self.roots = HeaderValue::from_str(&roots.join(",")).ok();
     }
 
     /// Says what the answer is; its bytes follow. Without a body, this is all of it, and the rest is not to be read.
-    pub(super) fn head(&mut self, head: Head) -> Result<(), Stop> {
+    pub(crate) fn head<R>(&mut self, head: Head) -> Result<(), Stop<R>> {
         let bodiless = self.head_only || head.bodiless();
         self.head = Some(head);
         if bodiless {
@@ -86,14 +115,25 @@ impl Out {
     }
 
     /// Takes the next bytes.
-    pub(super) fn send(&mut self, bytes: Bytes) -> io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: Bytes) -> io::Result<()> {
         self.flush_gathered()?;
         self.push(bytes)
     }
 
-    /// Ends the answer, or says why it cannot go on.
-    pub(super) fn end(mut self, done: Result<(), Stop>) {
-        let done = done.and_then(|()| Ok(self.flush_gathered()?));
+    /// Gives the client what there is by now.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn send_gathered(&mut self) -> io::Result<()> {
+        self.flush_gathered()?;
+        self.begin()
+    }
+
+    /// Ends the answer, or says why it cannot go on. One that has begun breaks off, unless `trailers` say of it what went wrong.
+    pub(crate) fn end<R: IntoResponse>(
+        mut self,
+        done: Result<(), Stop<R>>,
+        trailers: impl FnOnce(&R) -> Option<HeaderMap>,
+    ) {
+        let done = done.and_then(|()| self.flush_gathered().map_err(|_| Stop::Gone));
         match done {
             Ok(()) if self.begin.is_some() => {
                 let len = self.waiting_len as u64;
@@ -106,24 +146,28 @@ impl Out {
             }
             Ok(()) => self.complete.store(true, Ordering::Release),
             Err(Stop::Gone) => {}
-            // An answer that has begun breaks off.
-            Err(Stop::Refused(refusal)) => {
-                if let Some(begin) = self.begin.take() {
-                    self.send_response(begin, refusal.into_response());
+            Err(Stop::Refused(refusal)) => match (self.begin.take(), trailers(&refusal)) {
+                (Some(begin), _) => self.send_response(begin, refusal.into_response()),
+                (None, Some(trailers)) => {
+                    let sent = self.flush_gathered().and_then(|()| self.put(Frame::trailers(trailers)));
+                    self.complete.store(sent.is_ok(), Ordering::Release);
                 }
-            }
+                (None, None) => {}
+            },
         }
     }
 
     fn push(&mut self, bytes: Bytes) -> io::Result<()> {
         if self.begin.is_none() {
-            return self.put(bytes);
+            return self.put(Frame::data(bytes));
         }
         self.waiting_len += bytes.len();
         self.waiting.push(bytes);
-        if self.waiting_len < FIRST_BYTES {
-            return Ok(());
-        }
+        if self.waiting_len < FIRST_BYTES { Ok(()) } else { self.begin() }
+    }
+
+    /// Begins the answer, with what waits for that.
+    fn begin(&mut self) -> io::Result<()> {
         let Some(body) = self.body.take() else { return Ok(()) };
         let complete = self.complete.clone();
         let parts = futures::stream::unfold((body, complete), |(mut body, complete)| async {
@@ -135,12 +179,12 @@ impl Out {
             };
             Some((part, (body, complete)))
         });
-        self.respond(Body::from_stream(parts), None);
-        std::mem::take(&mut self.waiting).into_iter().try_for_each(|bytes| self.put(bytes))
+        self.respond(Body::new(StreamBody::new(parts)), None);
+        std::mem::take(&mut self.waiting).into_iter().try_for_each(|bytes| self.put(Frame::data(bytes)))
     }
 
     /// Hands a part over, as soon as the client has room for it.
-    fn put(&mut self, part: Bytes) -> io::Result<()> {
+    fn put(&mut self, part: Frame<Bytes>) -> io::Result<()> {
         let sent = async { tokio::time::timeout(self.patience, self.parts.send(part)).await };
         match self.runtime.block_on(sent) {
             Ok(Ok(())) => Ok(()),

@@ -9,9 +9,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use bytes::Bytes;
 
 use super::{
-    out::Out,
+    out::{Head, Out},
     refusal::Refusal,
-    reply::{Head, Stop},
+    reply::Stop,
 };
 
 /// A request for more ranges gets everything.

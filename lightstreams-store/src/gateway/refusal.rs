@@ -9,7 +9,7 @@ use crate::{DagError, ExportError, ReadError, StoreError};
 
 /// An answer that is an error, in a line of text.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     status: StatusCode,
     text: String,
     header: Option<(HeaderName, HeaderValue)>,
@@ -52,15 +52,26 @@ impl Refusal {
 
     /// An error with what lies below it.
     fn of(status: StatusCode, error: &dyn Error) -> Self {
-        let mut text = error.to_string();
-        let mut below = error.source();
-        while let Some(cause) = below {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            below = cause.source();
-        }
-        Self::new(status, text)
+        Self::new(status, in_full(error))
     }
+
+    /// What it says.
+    #[cfg(feature = "rpc")]
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// An error and what lies below it, in a line.
+pub(crate) fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        below = cause.source();
+    }
+    text
 }
 
 impl IntoResponse for Refusal {

@@ -2,15 +2,20 @@
 
 use std::{io, time::Duration};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use cid::multibase::Base;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Found, ask::Ask, out::Out, ranges::Ranges, refusal::Refusal};
+use super::{
+    Found,
+    ask::Ask,
+    out::{self, Head, Out},
+    ranges::Ranges,
+    refusal::Refusal,
+};
 use crate::HashFunction;
 
 pub(super) const X_IPFS_PATH: HeaderName = HeaderName::from_static("x-ipfs-path");
-pub(super) const X_IPFS_ROOTS: HeaderName = HeaderName::from_static("x-ipfs-roots");
 
 /// Content under a CID never changes; a year less 29 days, as gateways have it.
 const IMMUTABLE: &str = "public, max-age=29030400, immutable";
@@ -20,32 +25,8 @@ const GENERATED: &str = "public, max-age=604800, stale-while-revalidate=2678400"
 /// What RFC 3986 lets stand in a segment of a path, but for what means something elsewhere.
 pub(super) const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Status and headers of an answer.
-pub(super) struct Head {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    /// Bytes that follow, where that is known before they do.
-    pub(super) len: Option<u64>,
-}
-
-impl Head {
-    pub(super) fn bodiless(&self) -> bool {
-        self.status == StatusCode::NOT_MODIFIED || self.status.is_redirection()
-    }
-
-    pub(super) fn set(&mut self, name: HeaderName, value: &str) {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
-        }
-    }
-}
-
 /// Why no more of an answer is written.
-pub(super) enum Stop {
-    Refused(Refusal),
-    /// The answer is complete without a body, or the client has gone.
-    Gone,
-}
+pub(super) type Stop = out::Stop<Refusal>;
 
 impl<R: Into<Refusal>> From<R> for Stop {
     fn from(refusal: R) -> Self {

@@ -13,7 +13,7 @@
 mod key;
 mod name;
 mod record;
-mod time;
+pub(crate) mod time;
 
 pub use self::{
     name::IpnsName,

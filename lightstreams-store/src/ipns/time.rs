@@ -50,7 +50,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
 }
 
 /// Writes a time in UTC with nanoseconds; `None` after the year 9999.
-pub(super) fn format(time: Duration) -> Option<String> {
+pub(crate) fn format(time: Duration) -> Option<String> {
     let (mut days, second) = (time.as_secs() / DAY, time.as_secs() % DAY);
     let mut year = 1970;
     while days >= days_of_year(year) {

@@ -29,6 +29,7 @@ mod filter;
 mod guard;
 mod ledger;
 mod owner;
+mod remove;
 mod sweep;
 mod verify;
 mod walk;
@@ -47,6 +48,7 @@ pub use self::{
     guard::Hold,
     ledger::{MAX_PIN_NAME_LEN, Pin, PinKind},
     owner::{Owner, PathStep},
+    remove::Removal,
     sweep::Sweep,
     verify::{Finding, Verification},
 };
@@ -87,7 +89,7 @@ const DEFAULT_BLOCKS_MAX: usize = 200_000_000;
 pub struct PinnedStore<S> {
     store: S,
     guard: Arc<Guard>,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     blocks_max: usize,
 }
 
@@ -97,7 +99,7 @@ impl<S: BlockStore> PinnedStore<S> {
     ///
     /// A store that never had pins has none: its first sweep, before anything is pinned, leaves nothing.
     pub fn open(store: S, disk: Arc<dyn Disk>) -> Result<Self, PinError> {
-        let ledger = Ledger::open(disk)?;
+        let ledger = Arc::new(Ledger::open(disk)?);
         Ok(Self { store, guard: Arc::default(), ledger, blocks_max: DEFAULT_BLOCKS_MAX })
     }
 
@@ -112,6 +114,12 @@ impl<S: BlockStore> PinnedStore<S> {
     /// The store below. What is put into it directly is not protected.
     pub fn store(&self) -> &S {
         &self.store
+    }
+
+    /// The same pins and holds over `store`, which shows the blocks of this one in another way: what it does not list is not swept.
+    pub fn view<T: BlockStore>(&self, store: T) -> PinnedStore<T> {
+        let (guard, ledger) = (self.guard.clone(), self.ledger.clone());
+        PinnedStore { store, guard, ledger, blocks_max: self.blocks_max }
     }
 
     /// Protects what goes through it from now on from every sweep, until it is dropped.

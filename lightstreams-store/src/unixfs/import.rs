@@ -83,6 +83,7 @@ impl Tree<'_, '_> {
                 (self.sink)(block, 0).map_err(BuildError::Store)?;
                 Ok(Some(root))
             }
+            Input::Imported(root) => Ok(Some(root)),
             Input::Directory { metadata, entries } => {
                 let mut listed = Vec::new();
                 let (mut size, mut blocks) = (0, 0);
@@ -97,7 +98,7 @@ impl Tree<'_, '_> {
                     blocks += root.blocks;
                     listed.push(DirectoryEntry { name, cid: root.cid, tsize: root.tsize });
                 }
-                if listed.is_empty() && !self.options.empty_directories {
+                if depth > 0 && listed.is_empty() && !self.options.empty_directories {
                     return Ok(None);
                 }
                 let metadata = self.options.metadata_for(metadata);

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{Metadata, Mtime};
-use crate::BuildError;
+use crate::{BuildError, FileRoot};
 
 /// A file, a symbolic link, or a directory that is to be imported; files are opened when their turn comes.
 #[non_exhaustive]
@@ -31,6 +31,8 @@ pub enum Input<'a> {
         /// Name and content of each entry, in any order; an error ends the import.
         entries: Box<dyn Iterator<Item = Result<(String, Input<'a>), BuildError>> + 'a>,
     },
+    /// What was imported before and becomes an entry of a directory; nothing of it is read.
+    Imported(FileRoot),
 }
 
 impl<'a> Input<'a> {
@@ -73,7 +75,7 @@ impl<'a> Input<'a> {
         Ok(Self::File { metadata, open: Box::new(open) })
     }
 
-    /// The same input with this mode and time.
+    /// The same input with this mode and time; what was [imported](Self::Imported) keeps its own.
     #[must_use]
     pub fn with_metadata(mut self, new: Metadata) -> Self {
         match &mut self {
@@ -82,6 +84,7 @@ impl<'a> Input<'a> {
             | Self::Directory { metadata, .. } => {
                 *metadata = new;
             }
+            Self::Imported(_) => {}
         }
         self
     }
@@ -93,6 +96,7 @@ impl fmt::Debug for Input<'_> {
             Self::File { .. } => "File",
             Self::Symlink { .. } => "Symlink",
             Self::Directory { .. } => "Directory",
+            Self::Imported(_) => "Imported",
         })
     }
 }

@@ -25,6 +25,10 @@ mod objects;
 mod payload;
 mod pins;
 mod reader;
+#[cfg(feature = "rpc")]
+mod rpc;
+#[cfg(feature = "rpc")]
+mod rpc_client;
 mod segments;
 mod support;
 mod unixfs;

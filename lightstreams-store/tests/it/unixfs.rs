@@ -68,7 +68,7 @@ fn options(row: &Value) -> Option<ImportOptions> {
     (is_small && plain.iter().all(|key| row.get(key).is_none()) && options.check().is_ok()).then_some(options)
 }
 
-fn generate(recipe: &Value) -> Option<Vec<u8>> {
+pub(crate) fn generate(recipe: &Value) -> Option<Vec<u8>> {
     let mut x = recipe["seed"].as_u64().unwrap_or(0) as u32;
     let lcg = |_| {
         x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -89,8 +89,24 @@ fn the_profiles_differ_as_they_are_known_to() {
     let v1 = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
     assert_eq!(hello(ImportOptions::unixfs_v1_2025()), v1);
     assert_eq!(hello(ImportOptions::kubo_cid_v1()), v1);
-    let empty = import(&ImportOptions::unixfs_v0_2015(), Input::directory([])).1;
-    assert_eq!(empty.cid.to_string(), "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn");
+    let mut options = ImportOptions::unixfs_v0_2015();
+    for empty_directories in [true, false] {
+        options.empty_directories = empty_directories;
+        let empty = import(&options, Input::directory([])).1;
+        assert_eq!(empty.cid.to_string(), "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn");
+    }
+}
+
+#[test]
+fn a_directory_of_what_was_imported_before_is_the_directory_that_would_have_been_imported() {
+    for options in [ImportOptions::unixfs_v0_2015(), ImportOptions::unixfs_v1_2025()] {
+        let below = || Input::directory([("b".to_owned(), Input::reader(&b"bb"[..]))]);
+        let entries = |b| Input::directory([("a".to_owned(), Input::reader(&b"a"[..])), ("d".to_owned(), b)]);
+        let whole = import(&options, entries(below())).1;
+        let (_, before) = import(&options, below());
+        assert_eq!(import(&options, entries(Input::Imported(before))).1, whole);
+        assert_eq!(import(&options, Input::Imported(before)).1, before);
+    }
 }
 
 #[test]
