@@ -60,6 +60,7 @@
 //! | `fjall` | `FjallStore`, a database in pure Rust |
 //! | `rocksdb` | `RocksStore`, which needs a C++ compiler and libclang |
 //! | `p2p` | Bitswap 1.2, 1.1 and 1.0 as a libp2p `NetworkBehaviour` |
+//! | `kad` | who has a block, by the Kademlia of IPFS |
 //! | `blake3` | blocks named by BLAKE3 |
 //! | `hashes` | blocks named by SHA-1, SHA-3, Keccak, SHAKE-256 and BLAKE2 |
 //! | `fastcdc` | the chunker FastCDC, whose CIDs match no other importer's |
@@ -108,6 +109,7 @@ mod quota;
 mod reader;
 #[cfg(feature = "rocksdb")]
 mod rocks_store;
+mod routing;
 #[cfg(feature = "rpc")]
 pub mod rpc;
 mod segments;
@@ -159,6 +161,7 @@ pub use quota::{Quota, QuotaError};
 pub use reader::FileReader;
 #[cfg(feature = "rocksdb")]
 pub use rocks_store::RocksStore;
+pub use routing::{LocalRouting, RoutedExchange, Routing, RoutingError, announce};
 pub use segments::{Compaction, SegmentError, SegmentOptions, SegmentStore};
 pub use unixfs::{
     Directory, DirectoryEntry, DirectorySize, Entries, ExportError, ExportLimits, FileLayout, ImportOptions,

@@ -50,6 +50,8 @@
 mod client;
 mod exchange;
 mod handler;
+#[cfg(feature = "kad")]
+mod kad;
 mod pool;
 mod server;
 mod stream;
@@ -82,6 +84,8 @@ use libp2p::{
 
 pub use exchange::BitswapExchange;
 pub use handler::{FromBehaviour, Handler, ToBehaviour, Upgrade};
+#[cfg(feature = "kad")]
+pub use kad::{KadRouting, Kademlia, KademliaConfig};
 
 use self::{
     client::{Client, Output, SessionId},

@@ -25,6 +25,7 @@ mod objects;
 mod payload;
 mod pins;
 mod reader;
+mod routing;
 #[cfg(feature = "rpc")]
 mod rpc;
 #[cfg(feature = "rpc")]

@@ -1,7 +1,6 @@
 //! Helia, a real one: it fetches from us, we fetch from it.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Lines, Write},
     path::{Path, PathBuf},
@@ -12,20 +11,14 @@ use std::{
 };
 
 use lightstreams_store::{
-    Block, BlockStore, Cid, ExportLimits, FetchError, ImportOptions, Input, MemoryStore, PeerFailureKind,
-    Session, export, fetch_dag, p2p::BitswapConfig,
+    Block, BlockStore, Cid, ExportLimits, FetchError, ImportOptions, MemoryStore, PeerFailureKind, Session,
+    export, fetch_dag, p2p::BitswapConfig,
 };
 use serde_json::{Value, json};
 
-use super::net::*;
+use super::{net::*, things::*};
 
-const MIB: usize = 1024 * 1024;
-const SIZES: [usize; 6] = [1, 262_143, 262_144, 262_145, MIB + 1, 6 * MIB + 7];
-const PATIENCE_MS: u64 = 60_000;
-
-type Options = fn() -> ImportOptions;
-const PROFILES: [(&str, Options); 2] =
-    [("unixfs-v1-2025", ImportOptions::unixfs_v1_2025), ("unixfs-v0-2015", ImportOptions::unixfs_v0_2015)];
+const PATIENCE_MS: u64 = 120_000;
 
 /// The packages of `tests/helia`; without node 22 and npm, why not.
 fn installed() -> Result<PathBuf, String> {
@@ -126,67 +119,6 @@ impl Drop for Helia {
     }
 }
 
-/// Files of all sizes, a tree of them, and a directory that is sharded.
-fn things(folder: &Path) -> Vec<PathBuf> {
-    let mut made = Vec::new();
-    for size in SIZES {
-        let path = folder.join(format!("{size} bytes"));
-        fs::write(&path, bytes(size)).unwrap();
-        made.push(path);
-    }
-    let tree = folder.join("tree");
-    fs::create_dir_all(tree.join("a/deeper/folder")).unwrap();
-    fs::write(tree.join("a/deeper/folder/large"), bytes(3 * MIB)).unwrap();
-    fs::write(tree.join("a/small"), "small").unwrap();
-    fs::write(tree.join("top"), bytes(300_000)).unwrap();
-    made.push(tree);
-    let sharded = folder.join("sharded");
-    fs::create_dir(&sharded).unwrap();
-    for i in 0..1300 {
-        fs::write(sharded.join(format!("{i:0>200}")), format!("entry {i}")).unwrap();
-    }
-    made.push(sharded);
-    made
-}
-
-/// Bytes that do not repeat within their blocks, and differ from size to size.
-fn bytes(len: usize) -> Vec<u8> {
-    let mut state = len as u64 | 1 << 40;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(len).collect()
-}
-
-/// What stands in the file system at `path`: name and bytes of each file.
-fn listed(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut waiting = vec![path.to_owned()];
-    while let Some(next) = waiting.pop() {
-        if next.is_dir() {
-            waiting.extend(fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            let name = next.strip_prefix(path).unwrap().to_owned();
-            found.insert(name, fs::read(&next).unwrap());
-        }
-    }
-    found
-}
-
-#[track_caller]
-fn assert_same(left: &Path, right: &Path) {
-    let (left, right) = (listed(left), listed(right));
-    assert!(left.keys().eq(right.keys()), "other files");
-    assert!(left == right, "other bytes");
-}
-
-fn import(path: &Path, options: &ImportOptions, store: &MemoryStore) -> Cid {
-    options.import(Input::path(path).unwrap(), store, &mut |_| ()).unwrap().cid
-}
-
 #[test]
 fn helia_fetches_what_we_have() {
     let Some(mut helia) = Helia::start() else { return };
@@ -231,6 +163,22 @@ fn we_fetch_what_helia_has() {
             export(&*node.store, &cid, &copy, ExportLimits::default()).unwrap();
             assert_same(thing, &copy);
         }
+    }
+}
+
+#[test]
+fn what_helia_reads_of_a_readable_root_age_opens() {
+    let Some(mut helia) = Helia::start() else { return };
+    let net = Net::new();
+    let node = net.node();
+    helia.dial(&node);
+    let folder = tempfile::tempdir().unwrap();
+    for len in [0, 1, 65_536, 700_000] {
+        let Some(sealed) = Sealed::make(folder.path(), &bytes(len), &node.store) else { return };
+        let copy = folder.path().join("copy.age");
+        helia
+            .tell(json!({"command": "get", "cid": sealed.root.to_string(), "path": copy, "ms": PATIENCE_MS}));
+        assert_eq!(sealed.open(&copy), bytes(len));
     }
 }
 

@@ -4,6 +4,10 @@ mod bytes;
 mod faults;
 mod fetch;
 mod helia;
+#[cfg(feature = "kad")]
+mod kad;
+mod kubo;
 mod net;
 mod serve;
 mod several;
+mod things;

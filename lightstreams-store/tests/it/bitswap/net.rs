@@ -124,7 +124,7 @@ impl Net {
         Node { id, addr, store, exchange, tell, blamed, task }
     }
 
-    fn listening<B: NetworkBehaviour + Send>(
+    pub(super) fn listening<B: NetworkBehaviour + Send>(
         &self,
         behaviour: impl FnOnce(&identity::Keypair) -> B,
     ) -> (Swarm<B>, Multiaddr) {
