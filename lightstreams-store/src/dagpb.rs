@@ -9,6 +9,7 @@ use cid::Cid;
 
 use crate::{
     Block, DAG_PB, LayoutError,
+    chunks::Chunk,
     fault::{Fault, fault},
     multiformats::exact_cid,
     protobuf::{Fields, Value, put_bytes},
@@ -43,6 +44,25 @@ pub(crate) fn file_node_bytes(children: &[Child], metadata: Metadata) -> Vec<u8>
         ..Message::default()
     };
     encode_node(children.iter().map(|child| (&child.cid, "", child.tsize)), &message.encode())
+}
+
+/// Encodes the node without links that holds a part of a file.
+pub(crate) fn file_leaf_bytes(data: Chunk, kind: u64, metadata: Metadata) -> Bytes {
+    let len = data.len() as u64;
+    let message = Message { kind, filesize: Some(len), metadata, ..Message::default() }.encode();
+    // The type, of two bytes, stands before the data, all else behind; empty data is left out.
+    let (head, tail) = message.split_at_checked(2).unwrap_or_default();
+    let mut field = Vec::with_capacity(8);
+    if len > 0 {
+        field.push(0x12);
+        varint::put(&mut field, len);
+    }
+    let mut before = Vec::with_capacity(24);
+    before.push(0x0a);
+    varint::put(&mut before, (message.len() + field.len()) as u64 + len);
+    before.extend_from_slice(head);
+    before.extend_from_slice(&field);
+    data.between(&before, tail)
 }
 
 /// Encodes a node with links of CID, name and tsize in the order given.

@@ -1,14 +1,19 @@
 //! Building the DAG of a file while its bytes stream by.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
 
-use bytes::Bytes;
 use cid::Cid;
 
 use crate::{
     Block, BlockStore, Chunker, DAG_PB, FileLayout, ImportOptions, Metadata, OptionsError, RAW, StoreError,
-    dagpb::{Child, encode_node, file_node_bytes},
-    unixfs::{Batch, Message, TYPE_FILE, TYPE_RAW},
+    ahead::{Ahead, Event, Hashed, Leaf, Source},
+    chunks::{Buffers, Chunk, Chunks},
+    crew::{Crew, crew},
+    dagpb::{Child, file_leaf_bytes, file_node_bytes},
+    unixfs::{Batch, TYPE_FILE, TYPE_RAW},
 };
 
 /// The most links of one node, as the profile `unixfs-v1-2025` says.
@@ -33,8 +38,8 @@ pub struct FileRoot {
 /// Builds UnixFS files: raw leaves, CIDv1, sha2-256, balanced, at most 1,024 links (the profile `unixfs-v1-2025`), or
 /// whatever [`ImportOptions`] say.
 ///
-/// Memory holds two chunks, the batch of [`import`](Self::import), and the open node of each level, whatever the length
-/// of the file.
+/// Memory holds what is read ahead for the [threads](ImportOptions::threads) that hash (at most 8 MiB), two batches of
+/// [`import`](Self::import), and the open node of each level, whatever the length of the file.
 #[derive(Debug, Clone)]
 pub struct FileBuilder<C> {
     chunker: C,
@@ -59,8 +64,10 @@ impl<C: Chunker> FileBuilder<C> {
         reader: &mut dyn Read,
         sink: &mut dyn FnMut(Block) -> Result<(), StoreError>,
     ) -> Result<FileRoot, BuildError> {
-        let metadata = self.options.metadata;
-        build_file(self.chunker, &self.options, metadata, reader, &mut |block, _| sink(block))
+        let Self { chunker, options } = self;
+        crew(options.threads, |crew| {
+            build_alone(crew, chunker, &options, reader, &mut |block, _| sink(block))
+        })
     }
 
     /// Reads `reader` to its end and puts all blocks into `store`, in batches; `progress` is told how many bytes of the
@@ -73,80 +80,116 @@ impl<C: Chunker> FileBuilder<C> {
         store: &dyn BlockStore,
         progress: &mut dyn FnMut(u64),
     ) -> Result<FileRoot, BuildError> {
-        let mut batch = Batch::new(store, progress);
-        let metadata = self.options.metadata;
-        let sink = &mut |block, bytes| batch.push(block, bytes);
-        let root = build_file(self.chunker, &self.options, metadata, reader, sink)?;
-        batch.flush().map_err(BuildError::Store)?;
-        Ok(root)
+        let Self { chunker, options } = self;
+        crew(options.threads, |crew| {
+            let mut batch = Batch::new(crew, store, progress);
+            let sink = &mut |block, bytes| batch.push(block, bytes);
+            let root = build_alone(crew, chunker, &options, reader, sink)?;
+            batch.finish().map_err(BuildError::Store)?;
+            Ok(root)
+        })
     }
+}
+
+/// Builds the only file of an input.
+fn build_alone<'t, C: Chunker>(
+    crew: &Crew<'_, 't>,
+    chunker: C,
+    options: &'t ImportOptions,
+    reader: &mut dyn Read,
+    sink: &mut Sink<'_>,
+) -> Result<FileRoot, BuildError> {
+    let chunk_len_max = chunker.max_len();
+    let leaves = FileLeaves::new(chunker, reader, Buffers::new(chunk_len_max), options, options.metadata);
+    let source = &mut Alone(leaves);
+    build_file(options, options.metadata, &mut Ahead::new(crew, options, chunk_len_max, source), sink)
 }
 
 /// Takes a block and the number of bytes of a file that it brings.
 pub(crate) type Sink<'a> = dyn FnMut(Block, u64) -> Result<(), StoreError> + 'a;
 
-/// Builds a file of options that were checked.
-pub(crate) fn build_file<C: Chunker>(
-    mut chunker: C,
+/// The leaves of a file.
+pub(crate) struct FileLeaves<R, C> {
+    chunks: Chunks<R, C>,
+    layout: FileLayout,
+    metadata: Metadata,
+    first: bool,
+    /// What had to be read to know whether the leaf before it is the only one.
+    second: Option<Chunk>,
+}
+
+impl<R: Read, C: Chunker> FileLeaves<R, C> {
+    /// Those of a file of this metadata.
+    pub(crate) fn new(
+        chunker: C,
+        reader: R,
+        buffers: Arc<Buffers>,
+        options: &ImportOptions,
+        metadata: Metadata,
+    ) -> Self {
+        let (chunks, layout) = (Chunks::new(chunker, reader, buffers), options.layout);
+        Self { chunks, layout, metadata, first: true, second: None }
+    }
+
+    /// The next leaf. Balanced, a file without bytes has one, and a single leaf is the file and has its metadata.
+    pub(crate) fn next(&mut self) -> Result<Option<Leaf>, BuildError> {
+        let first = std::mem::replace(&mut self.first, false);
+        let data = match self.second.take() {
+            None => self.chunks.next()?,
+            second => second,
+        };
+        let leaf = |data, kind, metadata| Ok(Some(Leaf { data, kind, metadata }));
+        match (self.layout, data) {
+            (FileLayout::Trickle, Some(data)) => leaf(data, TYPE_RAW, Metadata::default()),
+            (FileLayout::Balanced, None) if first => leaf(Chunk::EMPTY, TYPE_FILE, self.metadata),
+            (_, None) => Ok(None),
+            (FileLayout::Balanced, Some(data)) => {
+                if first && !self.metadata.is_empty() {
+                    self.second = self.chunks.next()?;
+                    if self.second.is_none() {
+                        return leaf(data, TYPE_FILE, self.metadata);
+                    }
+                }
+                leaf(data, TYPE_FILE, Metadata::default())
+            }
+        }
+    }
+}
+
+/// A file that is all of an input.
+struct Alone<R, C>(FileLeaves<R, C>);
+
+impl<R: Read, C: Chunker> Source for Alone<R, C> {
+    fn next(&mut self) -> Result<Option<Event<Leaf>>, BuildError> {
+        Ok(self.0.next()?.map(Event::Leaf))
+    }
+}
+
+impl ImportOptions {
+    /// Hashes a leaf: the bytes themselves, or a node around them.
+    pub(crate) fn leaf(&self, Leaf { data, kind, metadata }: Leaf) -> Result<Hashed, BuildError> {
+        let size = data.len() as u64;
+        let block = match self.raw_leaves {
+            true => self.block(RAW, data.into_bytes())?,
+            false => self.block(DAG_PB, file_leaf_bytes(data, kind, metadata))?,
+        };
+        Ok(Hashed { block, size })
+    }
+}
+
+/// Builds a file of the leaves that come next, with options that were checked.
+pub(crate) fn build_file(
     options: &ImportOptions,
     metadata: Metadata,
-    reader: &mut dyn Read,
+    leaves: &mut Ahead<'_, '_>,
     sink: &mut Sink<'_>,
 ) -> Result<FileRoot, BuildError> {
-    let mut chunks = Chunks { chunker: &mut chunker, reader, pending: Vec::new(), ahead: None };
-    chunks.advance()?;
     let mut tree = Tree { levels: Vec::new(), blocks: 0, options, sink };
     let root = match options.layout {
-        FileLayout::Balanced => tree.balanced(&mut chunks, metadata)?,
-        FileLayout::Trickle => tree.trickle(&mut chunks, None, metadata)?,
+        FileLayout::Balanced => tree.balanced(leaves, metadata)?,
+        FileLayout::Trickle => tree.trickle(leaves, None, metadata)?,
     };
     Ok(FileRoot { cid: root.cid, size: root.size, tsize: root.tsize, blocks: tree.blocks })
-}
-
-/// The chunks of a stream.
-struct Chunks<'a, C> {
-    chunker: &'a mut C,
-    reader: &'a mut dyn Read,
-    /// What was read and not yet cut.
-    pending: Vec<u8>,
-    /// The next chunk; none at the end.
-    ahead: Option<Bytes>,
-}
-
-impl<C: Chunker> Chunks<'_, C> {
-    fn is_done(&self) -> bool {
-        self.ahead.is_none()
-    }
-
-    fn next(&mut self) -> Result<Option<Bytes>, BuildError> {
-        let next = self.ahead.take();
-        if next.is_some() {
-            self.advance()?;
-        }
-        Ok(next)
-    }
-
-    fn advance(&mut self) -> Result<(), BuildError> {
-        let max = self.chunker.max_len();
-        let missing = max.saturating_sub(self.pending.len());
-        self.pending.reserve_exact(missing);
-        (&mut *self.reader).take(missing as u64).read_to_end(&mut self.pending).map_err(BuildError::Read)?;
-        let len = self.pending.len();
-        if len == 0 {
-            return Ok(());
-        }
-        let cut = self.chunker.cut(&self.pending);
-        if cut == 0 || cut > len {
-            return Err(BuildError::Chunker { cut, len });
-        }
-        let rest = self.pending.split_off(cut);
-        let mut chunk = std::mem::replace(&mut self.pending, rest);
-        if chunk.len() < chunk.capacity() / 2 {
-            chunk.shrink_to_fit();
-        }
-        self.ahead = Some(chunk.into());
-        Ok(())
-    }
 }
 
 /// A tree that grows from its leaves.
@@ -160,19 +203,13 @@ struct Tree<'a, 'b> {
 
 impl Tree<'_, '_> {
     /// All leaves are equally far from the root; a single leaf is the root.
-    fn balanced<C: Chunker>(
-        &mut self,
-        chunks: &mut Chunks<'_, C>,
-        metadata: Metadata,
-    ) -> Result<Child, BuildError> {
-        let first = chunks.next()?.unwrap_or_default();
-        if chunks.is_done() {
-            return self.leaf(first, TYPE_FILE, metadata);
-        }
-        let leaf = self.leaf(first, TYPE_FILE, Metadata::default())?;
-        self.add(0, leaf)?;
-        while let Some(chunk) = chunks.next()? {
-            let leaf = self.leaf(chunk, TYPE_FILE, Metadata::default())?;
+    fn balanced(&mut self, leaves: &mut Ahead<'_, '_>, metadata: Metadata) -> Result<Child, BuildError> {
+        let mut count = 0u64;
+        while let Some(leaf) = self.next(leaves)? {
+            count += 1;
+            if count == 1 && !leaves.has_leaf()? {
+                return Ok(leaf);
+            }
             self.add(0, leaf)?;
         }
         let mut level = 0;
@@ -208,41 +245,38 @@ impl Tree<'_, '_> {
     /// A node of the trickle layout with subtrees up to below `depth`, and of any depth for the root: leaves first, then
     /// four subtrees of each depth (ipfs/boxo `ipld/unixfs/importer/trickle`). Each depth holds five times the one below,
     /// so that 30 of them hold any file.
-    fn trickle<C: Chunker>(
+    fn trickle(
         &mut self,
-        chunks: &mut Chunks<'_, C>,
+        leaves: &mut Ahead<'_, '_>,
         depth: Option<usize>,
         metadata: Metadata,
     ) -> Result<Child, BuildError> {
         let mut children = Vec::new();
         while children.len() < self.options.max_links
-            && let Some(chunk) = chunks.next()?
+            && let Some(leaf) = self.next(leaves)?
         {
-            children.push(self.leaf(chunk, TYPE_RAW, Metadata::default())?);
+            children.push(leaf);
         }
         for below in 1..depth.unwrap_or(usize::MAX) {
             for _ in 0..TRICKLE_REPEAT {
-                if chunks.is_done() {
+                if !leaves.has_leaf()? {
                     return self.close(&children, metadata);
                 }
-                children.push(self.trickle(chunks, Some(below), Metadata::default())?);
+                children.push(self.trickle(leaves, Some(below), Metadata::default())?);
             }
         }
         self.close(&children, metadata)
     }
 
-    /// Turns a chunk into a leaf: the bytes themselves, or a node of type `kind` around them.
-    fn leaf(&mut self, data: Bytes, kind: u64, metadata: Metadata) -> Result<Child, BuildError> {
-        let size = data.len() as u64;
-        let block = if self.options.raw_leaves {
-            self.options.block(RAW, data)?
-        } else {
-            let message = Message { kind, data, filesize: Some(size), metadata, ..Message::default() };
-            self.options.block(DAG_PB, encode_node([].into_iter(), &message.encode()))?
-        };
+    /// Emits the next leaf, if there is one.
+    fn next(&mut self, leaves: &mut Ahead<'_, '_>) -> Result<Option<Child>, BuildError> {
+        if !leaves.has_leaf()? {
+            return Ok(None);
+        }
+        let Some(Event::Leaf(Hashed { block, size })) = leaves.next()? else { return Ok(None) };
         let child = Child { cid: *block.cid(), size, tsize: block.len() as u64 };
         self.emit(block, size)?;
-        Ok(child)
+        Ok(Some(child))
     }
 
     /// Turns `children` into a node, which becomes a child itself.

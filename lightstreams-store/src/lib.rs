@@ -34,6 +34,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! An import hashes and stores on all cores while it reads, unless [`ImportOptions::threads`] says otherwise; its threads end with it.
+//!
 //! [`PinnedStore`] keeps what is pinned, or being written through a [`Hold`], and sweeps the rest.
 //!
 //! **Promises.** What [`BlockStore::get`] returns hashes to the CID asked for. What [`SegmentStore`], [`FolderStore`], `FjallStore`
@@ -70,11 +72,14 @@
 //! | `objects` | segments as objects of S3 and its like |
 //! | `testing` | the checks that our own implementations of the seams pass, for yours |
 
+mod ahead;
 mod block;
 mod blockstore;
 mod car;
 mod chunker;
+mod chunks;
 mod codec;
+mod crew;
 mod dag;
 mod dagpb;
 mod disk;

@@ -22,7 +22,7 @@
 //! 48 bytes to a block (0.02 % of 256 KiB, 4.7 % of 1 KiB). A full segment gets a footer if that is at most a 64th of it.
 //!
 //! **One sync.** Whoever comes while a commit is being written waits; the next commit takes all who wait, up to
-//! 16 MiB, in one append and one sync. The index changes after the sync: what can be read is durable.
+//! 16 MiB, with one sync. The index changes after the sync: what can be read is durable.
 //!
 //! **The index is in memory**, about 70 bytes a block, and the segments are the truth: opening reads the footers, and
 //! those segments whole that have none (the last one; and those of small blocks, where a footer would double the keys). A

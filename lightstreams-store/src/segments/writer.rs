@@ -22,6 +22,8 @@ use crate::{Disk, DiskFile};
 
 /// Bytes after which a commit takes nobody more who waits.
 const GROUP_BYTES: usize = 16 << 20;
+/// Bytes that are copied before they are written: what a commit copies may be as long as the commit.
+const STEP_BYTES: usize = 1 << 20;
 /// Data up to this length is copied together with what is before and after it; longer data is written from where it is.
 const COPY_BYTES: usize = 8 << 10;
 /// A footer is written if it is at most this part of its segment.
@@ -56,6 +58,14 @@ impl Change {
             Self::Put { data, .. } | Self::Move { data, .. } => data.len(),
             Self::Remove { .. } | Self::Void { .. } => record::HEADER_LEN,
         }
+    }
+
+    /// Bytes of what is copied before it is written.
+    fn copied_len(&self) -> usize {
+        let (Self::Put { key, .. } | Self::Remove { key } | Self::Move { key, .. } | Self::Void { key, .. }) =
+            self;
+        let data = if self.len() > COPY_BYTES { 0 } else { self.len() };
+        record::HEADER_LEN + key.len() + record::SPOT_LEN + data
     }
 }
 
@@ -215,8 +225,11 @@ impl Writer {
 
     fn write(&mut self, store: &SegmentStore, jobs: &[Job]) -> Result<(), SegmentError> {
         self.make_ready(store)?;
-        let mut batch = Batch::default();
-        for change in jobs.iter().flat_map(|job| &job.changes) {
+        let changes = || jobs.iter().flat_map(|job| &job.changes);
+        let copied_len = changes().map(Change::copied_len).sum::<usize>().min(STEP_BYTES + 2 * COPY_BYTES);
+        let mut batch = Batch { copied: Vec::with_capacity(copied_len), ..Batch::default() };
+        batch.places.reserve(changes().count());
+        for change in changes() {
             let held = |key: &[u8]| match batch.places.get(key) {
                 Some(place) => *place,
                 None => store.index.find(key),
@@ -255,6 +268,9 @@ impl Writer {
                 self.seal_and_begin_next(store)?;
             }
             batch.push(self.name, self.end, &record, sum, bytes, before);
+            if batch.copied.len() >= STEP_BYTES {
+                self.append(&mut batch)?;
+            }
         }
         self.flush(store, &mut batch)
     }
@@ -275,15 +291,26 @@ impl Writer {
         Ok(())
     }
 
-    /// Appends and syncs the batch, and lets it be seen.
-    fn flush(&mut self, store: &SegmentStore, batch: &mut Batch) -> Result<(), SegmentError> {
-        let batch = std::mem::take(batch);
-        if batch.len == 0 {
-            return Ok(());
-        }
+    /// Appends what the batch has since it was appended last. After a failure the file is opened again, and cut.
+    fn append(&mut self, batch: &mut Batch) -> Result<(), SegmentError> {
         let file = self.file.take();
         let mut file = file.ok_or_else(|| io::Error::other("the segment is not open"))?;
         file.append_parts(&mut batch.slices())?;
+        self.file = Some(file);
+        batch.copied.clear();
+        batch.parts.clear();
+        Ok(())
+    }
+
+    /// Appends and syncs the batch, and lets it be seen.
+    fn flush(&mut self, store: &SegmentStore, batch: &mut Batch) -> Result<(), SegmentError> {
+        let mut batch = std::mem::take(batch);
+        if batch.len == 0 {
+            return Ok(());
+        }
+        self.append(&mut batch)?;
+        let file = self.file.take();
+        let mut file = file.ok_or_else(|| io::Error::other("the segment is not open"))?;
         file.sync()?;
         self.file = Some(file);
         self.end += batch.len;

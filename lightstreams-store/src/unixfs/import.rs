@@ -1,9 +1,11 @@
 use super::{
     Batch, DirectoryEntry, DirectorySize, ImportOptions, Input, Message, Metadata, TYPE_DIRECTORY,
-    TYPE_SYMLINK, check_name, hamt,
+    TYPE_SYMLINK, hamt, reading::Reading,
 };
 use crate::{
-    Block, BlockStore, BuildError, DAG_PB, FileRoot, StoreError,
+    Block, BlockStore, BuildError, Chunker, DAG_PB, FileRoot, StoreError,
+    ahead::{Ahead, Event},
+    crew::{Crew, crew},
     dagpb::{encode_node, link_len},
     file::{Sink, build_file},
     varint,
@@ -16,18 +18,22 @@ impl ImportOptions {
     /// Reads a file or a tree to its end and puts all blocks into `store`, in batches; `progress` is told how many bytes
     /// of files are durable so far. When this returns, all of it is.
     ///
-    /// Blocks that the store has are not written again: an import that was cut off goes on where it was. Memory holds two
-    /// chunks, a batch, and the names and CIDs of the directories that are open, whatever the size of the tree.
+    /// Blocks that the store has are not written again: an import that was cut off goes on where it was. Memory holds what is read
+    /// ahead for the [threads](Self::threads) that hash (at most 8 MiB), two batches of 8 MiB, and the names and CIDs of the directories that are
+    /// open, whatever the size of the tree.
     pub fn import(
         &self,
         input: Input<'_>,
         store: &dyn BlockStore,
         progress: &mut dyn FnMut(u64),
     ) -> Result<FileRoot, BuildError> {
-        let mut batch = Batch::new(store, progress);
-        let root = self.import_to(input, &mut |block, bytes| batch.push(block, bytes))?;
-        batch.flush().map_err(BuildError::Store)?;
-        Ok(root)
+        self.check()?;
+        crew(self.threads, |crew| {
+            let mut batch = Batch::new(crew, store, progress);
+            let root = self.build_with(crew, input, &mut |block, bytes| batch.push(block, bytes))?;
+            batch.finish().map_err(BuildError::Store)?;
+            Ok(root)
+        })
     }
 
     /// Reads a file or a tree to its end and hands each block to `sink`, children before parents, the root last; a block
@@ -37,17 +43,23 @@ impl ImportOptions {
         input: Input<'_>,
         sink: &mut dyn FnMut(Block) -> Result<(), StoreError>,
     ) -> Result<FileRoot, BuildError> {
-        self.import_to(input, &mut |block, _| sink(block))
+        self.check()?;
+        crew(self.threads, |crew| self.build_with(crew, input, &mut |block, _| sink(block)))
     }
 
-    fn import_to(&self, input: Input<'_>, sink: &mut Sink<'_>) -> Result<FileRoot, BuildError> {
-        self.check()?;
-        let root = Tree { options: self, sink }.import(input, 0)?;
-        root.map_or_else(|| self.import_to(Input::directory([]), sink), Ok)
+    fn build_with<'t>(
+        &'t self,
+        crew: &Crew<'_, 't>,
+        input: Input<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<FileRoot, BuildError> {
+        let source = &mut Reading::new(self, input);
+        let mut ahead = Ahead::new(crew, self, self.chunker.max_len(), source);
+        Tree { options: self, ahead: &mut ahead, sink }.root()
     }
 
     /// What the node of an input with this mode and time says.
-    fn metadata_for(&self, own: Metadata) -> Metadata {
+    pub(super) fn metadata_for(&self, own: Metadata) -> Metadata {
         Metadata {
             mode: self.metadata.mode.or(own.mode.filter(|_| self.preserve_mode)),
             mtime: self.metadata.mtime.or(own.mtime.filter(|_| self.preserve_mtime)),
@@ -55,26 +67,35 @@ impl ImportOptions {
     }
 }
 
-struct Tree<'a, 'b> {
-    options: &'a ImportOptions,
+struct Tree<'a, 'b, 't> {
+    options: &'t ImportOptions,
+    ahead: &'a mut Ahead<'b, 't>,
     sink: &'a mut Sink<'b>,
 }
 
-impl Tree<'_, '_> {
-    /// Imports what stands below `depth` directories; nothing comes of a directory that is left out.
-    fn import(&mut self, input: Input<'_>, depth: usize) -> Result<Option<FileRoot>, BuildError> {
-        if depth > MAX_TREE_DEPTH {
-            return Err(BuildError::TooDeep);
+impl Tree<'_, '_, '_> {
+    /// The root, which is never left out.
+    fn root(&mut self) -> Result<FileRoot, BuildError> {
+        if let Some(root) = self.next(0)? {
+            return Ok(root);
         }
-        match input {
-            Input::File { metadata, open } => {
-                let mut reader = open().map_err(BuildError::Read)?;
-                let metadata = self.options.metadata_for(metadata);
-                build_file(self.options.chunker, self.options, metadata, &mut *reader, self.sink).map(Some)
+        let mut blocks = 0;
+        let root = self.directory(Vec::new(), self.options.metadata, &mut blocks)?;
+        Ok(FileRoot { cid: root.cid, size: 0, tsize: root.tsize, blocks })
+    }
+
+    /// Builds what comes next, below `depth` directories, of which there are at most [`MAX_TREE_DEPTH`]; nothing comes of a directory
+    /// that is left out.
+    fn next(&mut self, depth: usize) -> Result<Option<FileRoot>, BuildError> {
+        match self.ahead.next()? {
+            Some(Event::File(metadata)) => {
+                let root = build_file(self.options, metadata, self.ahead, self.sink)?;
+                // Its end.
+                self.ahead.next()?;
+                Ok(Some(root))
             }
-            Input::Symlink { metadata, target } => {
-                let mtime = self.options.metadata_for(metadata).mtime;
-                let metadata = Metadata { mode: None, mtime };
+            Some(Event::Symlink(metadata, target)) => {
+                let metadata = Metadata { mode: None, ..metadata };
                 let message =
                     Message { kind: TYPE_SYMLINK, data: target.into(), metadata, ..Message::default() };
                 let node = encode_node([].into_iter(), &message.encode());
@@ -83,17 +104,12 @@ impl Tree<'_, '_> {
                 (self.sink)(block, 0).map_err(BuildError::Store)?;
                 Ok(Some(root))
             }
-            Input::Imported(root) => Ok(Some(root)),
-            Input::Directory { metadata, entries } => {
+            Some(Event::Imported(root)) => Ok(Some(root)),
+            Some(Event::Directory(metadata)) => {
                 let mut listed = Vec::new();
                 let (mut size, mut blocks) = (0, 0);
-                for entry in entries {
-                    let (name, input) = entry?;
-                    if !self.options.hidden && name.starts_with('.') {
-                        continue;
-                    }
-                    check_name(&name).map_err(|reason| BuildError::Name { name: name.clone(), reason })?;
-                    let Some(root) = self.import(input, depth + 1)? else { continue };
+                while let Some(Event::Entry(name)) = self.ahead.next()? {
+                    let Some(root) = self.next(depth + 1)? else { continue };
                     size += root.size;
                     blocks += root.blocks;
                     listed.push(DirectoryEntry { name, cid: root.cid, tsize: root.tsize });
@@ -101,10 +117,11 @@ impl Tree<'_, '_> {
                 if depth > 0 && listed.is_empty() && !self.options.empty_directories {
                     return Ok(None);
                 }
-                let metadata = self.options.metadata_for(metadata);
                 let root = self.directory(listed, metadata, &mut blocks)?;
                 Ok(Some(FileRoot { cid: root.cid, size, tsize: root.tsize, blocks }))
             }
+            // Nothing else stands where an input does.
+            Some(Event::Entry(_) | Event::Leaf(_) | Event::End) | None => Ok(None),
         }
     }
 

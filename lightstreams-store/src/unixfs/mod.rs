@@ -14,6 +14,7 @@ mod import;
 mod input;
 mod message;
 mod options;
+mod reading;
 mod tar;
 mod walk;
 

@@ -10,7 +10,7 @@ use crate::{
 /// The highest limit for blocks that go into identity CIDs (IPIP-512).
 pub const MAX_INLINE_LEN: usize = 128;
 
-/// How files and directories become blocks: two importers with the same options make the same CIDs.
+/// How files and directories become blocks: two importers with the same options make the same CIDs, whatever their threads.
 ///
 /// The constructors are the profiles of IPIP-499 and Kubo's own; fields can be changed from there.
 #[non_exhaustive]
@@ -43,6 +43,10 @@ pub struct ImportOptions {
     pub hidden: bool,
     /// Whether directories without entries are taken along; the root always is.
     pub empty_directories: bool,
+    /// How many threads hash and store, the caller's among them, which reads; at most 8, and 0 is as many as the machine runs
+    /// at a time. With 1 none is started; nor is one for less than about a MiB. Whatever the number, blocks and their order are the same, and all
+    /// callbacks come in the caller's thread.
+    pub threads: usize,
 }
 
 /// The shape of a file's tree.
@@ -102,6 +106,7 @@ impl ImportOptions {
             preserve_mtime: false,
             hidden: false,
             empty_directories: true,
+            threads: 0,
         }
     }
 
@@ -122,6 +127,13 @@ impl ImportOptions {
     /// What `ipfs add --cid-version=1` does without a profile: `unixfs-v0-2015` with CIDv1 and raw leaves.
     pub fn kubo_cid_v1() -> Self {
         Self { cid_version: Version::V1, raw_leaves: true, ..Self::unixfs_v0_2015() }
+    }
+
+    /// The same options, with so many [threads](Self::threads).
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
     }
 
     /// Refuses what cannot be, or what Kubo refuses.

@@ -32,5 +32,6 @@ mod rpc;
 mod rpc_client;
 mod segments;
 mod support;
+mod threads;
 mod unixfs;
 mod vectors;
