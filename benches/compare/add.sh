@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# usage: benches/compare/add.sh FOLDER [MIB [ROUNDS]]
-# Adding, side by side: a file of MIB (1024) mebibytes, a tenth as many MiB in files of 1 KiB, and a tree of which three files of ten
-# are copies. FOLDER, best one in memory, holds input and stores. Each line is a pair: in every round (3) our add and then the other
+# usage: benches/compare/add.sh FOLDER [MIB [ROUNDS [SMALL]]]
+# Adding, side by side: a file of MIB (1024) mebibytes, SMALL (100) mebibytes in files of 1 KiB, and a tree of MIB of which three files of
+# ten are copies. FOLDER, best one in memory, holds input and stores. Each line is a pair: in every round (3) our add and then the other
 # program's, each a process into a new store; figures are medians, ratios those of CPU seconds (user and system) and of wall time. Plain
 # adds stand against Helia's importer (npm) and Kubo (`ipfs`), sealed ones against restic and borg, which encrypt too; all without
 # compression. The other programs are taken from the PATH; one that is missing is left out.
 set -euo pipefail
-place=${1:?usage: benches/compare/add.sh FOLDER [MIB [ROUNDS]]}
+place=${1:?usage: benches/compare/add.sh FOLDER [MIB [ROUNDS [SMALL]]]}
 mib=${2:-1024}
 rounds=${3:-3}
+small=${4:-100}
 work=$(mktemp -d "$place/add.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$(dirname "$0")"
@@ -87,7 +88,7 @@ done
 for kind in file small tree; do
     case $kind in
         file) amount=$mib what="a file of $mib MiB" ;;
-        small) amount=$((mib / 10)) what="$((mib / 10 * 1024)) files of 1 KiB" ;;
+        small) amount=$small what="$((small * 1024)) files of 1 KiB" ;;
         tree) amount=$mib what="a tree of $mib MiB in files of 1 MiB, 30 % of them copies" ;;
     esac
     "$work/add" make "$kind" "$amount" "$work/$kind"
