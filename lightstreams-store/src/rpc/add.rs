@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     BuildError, Cid, FileLayout, FileRoot, HashFunction, ImportOptions, Input, MAX_TREE_DEPTH, Metadata,
-    Mtime, gateway::out::Out, unixfs::Batch,
+    Mtime, crew::crew, gateway::out::Out, unixfs::Batch,
 };
 
 /// Bytes of a file between two reports.
@@ -51,42 +51,47 @@ pub(super) fn add(work: &mut Work<'_>) -> Done {
     let events = events(out)?;
     begin_lines(&mut events.out.borrow_mut())?;
     let mut stored = |_| ();
-    let batch = Batch::new(if only_hash { &Nowhere } else { &room }, &mut stored);
-    let entries_left = rpc.config.entries_max;
-    let mut adding = Adding { options, events: &events, batch, entries_left, open: None, roots: Vec::new() };
-    if wrap {
-        adding.open = Some((String::new(), Folder::default()));
-    }
+    // Files are hashed with threads of their own; what is stored waits for no other.
+    let roots = crew(1, |crew| -> Result<_, Stop> {
+        let batch = Batch::new(crew, if only_hash { &Nowhere } else { &room }, &mut stored);
+        let entries_left = rpc.config.entries_max;
+        let mut adding =
+            Adding { options, events: &events, batch, entries_left, open: None, roots: Vec::new() };
+        if wrap {
+            adding.open = Some((String::new(), Folder::default()));
+        }
 
-    let mut found = false;
-    while let Some(part) = parts.next_part().map_err(broken)? {
-        found = true;
-        adding.check(&part)?;
-        let entry = match part.kind {
-            PartKind::Directory => {
-                Entry::Folder(Folder { metadata: part.metadata, entries: BTreeMap::new() })
-            }
-            PartKind::File => {
-                let input = Input::reader(Progress::new(&mut parts, part.path.join("/"), &events));
-                adding.leaf(input.with_metadata(part.metadata), &part)?
-            }
-            PartKind::Symlink => {
-                let mut target = Vec::new();
-                parts.by_ref().take(TARGET_LEN_MAX + 1).read_to_end(&mut target).map_err(broken)?;
-                if target.len() as u64 > TARGET_LEN_MAX {
-                    return Err(RpcError::client("the target of a symbolic link is too long").into());
+        let mut found = false;
+        while let Some(part) = parts.next_part().map_err(broken)? {
+            found = true;
+            adding.check(&part)?;
+            let entry = match part.kind {
+                PartKind::Directory => {
+                    Entry::Folder(Folder { metadata: part.metadata, entries: BTreeMap::new() })
                 }
-                adding.leaf(Input::symlink(target).with_metadata(part.metadata), &part)?
-            }
-        };
-        adding.place(part.path, entry, wrap)?;
-    }
-    if !found {
-        return Err(RpcError::client("expected a file argument").into());
-    }
-    adding.close()?;
-    let Adding { mut batch, roots, .. } = adding;
-    batch.flush()?;
+                PartKind::File => {
+                    let input = Input::reader(Progress::new(&mut parts, part.path.join("/"), &events));
+                    adding.leaf(input.with_metadata(part.metadata), &part)?
+                }
+                PartKind::Symlink => {
+                    let mut target = Vec::new();
+                    parts.by_ref().take(TARGET_LEN_MAX + 1).read_to_end(&mut target).map_err(broken)?;
+                    if target.len() as u64 > TARGET_LEN_MAX {
+                        return Err(RpcError::client("the target of a symbolic link is too long").into());
+                    }
+                    adding.leaf(Input::symlink(target).with_metadata(part.metadata), &part)?
+                }
+            };
+            adding.place(part.path, entry, wrap)?;
+        }
+        if !found {
+            return Err(RpcError::client("expected a file argument").into());
+        }
+        adding.close()?;
+        let Adding { batch, roots, .. } = adding;
+        batch.finish()?;
+        Ok(roots)
+    })?;
     if pin {
         for root in roots {
             pin::set(rpc, root, true, pin_name)?;
@@ -201,10 +206,10 @@ enum Entry {
     Folder(Folder),
 }
 
-struct Adding<'a> {
+struct Adding<'a, 'b, 't> {
     options: ImportOptions,
     events: &'a Events<'a>,
-    batch: Batch<'a>,
+    batch: Batch<'b, 't>,
     entries_left: u64,
     /// The directory at the top that parts go into, and its name; the one around all has none.
     open: Option<(String, Folder)>,
@@ -212,7 +217,7 @@ struct Adding<'a> {
     roots: Vec<Cid>,
 }
 
-impl Adding<'_> {
+impl Adding<'_, '_, '_> {
     fn check(&mut self, part: &Part) -> Result<(), RpcError> {
         if part.path.len() > MAX_TREE_DEPTH {
             return Err(RpcError::client(format!("the tree is deeper than {MAX_TREE_DEPTH} directories")));

@@ -66,7 +66,8 @@ impl<'a, 't> Batch<'a, 't> {
         self.block_bytes = 0;
         let (blocks, store) = (mem::take(&mut self.blocks), self.store);
         self.storing = Some((self.crew.give(move || store_missing(store, blocks)), self.file_bytes));
-        Ok(())
+        // One thread would store it no earlier than the next batch is full.
+        if self.crew.threads() == 1 { self.settle() } else { Ok(()) }
     }
 
     /// Waits for what was handed over.
