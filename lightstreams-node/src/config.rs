@@ -9,6 +9,7 @@
 //! | `authority` | address | seals blocks with this account of the keystore |
 //! | `rpc` | `"127.0.0.1:8545"` | JSON-RPC listener; none when absent |
 //! | `gateway` | `"127.0.0.1:8080"` | HTTP gateway to content that everybody may read; none when absent |
+//! | `kubo` | `"127.0.0.1:5002"` | the commands of Kubo's RPC over this node's blocks, for whoever has the token; none when absent |
 //! | `p2p` | `"/ip4/127.0.0.1/tcp/4001"` | libp2p listener; none when absent |
 //! | `private` | `"127.0.0.1:5001"` | the private API over loopback TCP, beside the socket |
 //! | `peers` | multiaddrs | nodes to stay connected to |
@@ -27,6 +28,8 @@ use std::path::Path;
 pub const RPC_DEFAULT: &str = "127.0.0.1:8545";
 /// Where libp2p listens unless told.
 pub const P2P_DEFAULT: &str = "/ip4/127.0.0.1/tcp/4001";
+/// Where commands of Kubo's RPC may listen; unless told, they do not.
+pub const KUBO_DEFAULT: &str = "127.0.0.1:5002";
 /// A list in the configuration has at most this many entries.
 const LIST_LEN_MAX: usize = 256;
 
@@ -107,6 +110,9 @@ pub struct Config {
     /// HTTP gateway to content that everybody may read.
     #[serde(default)]
     pub gateway: Option<SocketAddr>,
+    /// Listener of the commands of Kubo's RPC.
+    #[serde(default, deserialize_with = "loopback")]
+    pub kubo: Option<SocketAddr>,
     /// libp2p listener.
     #[serde(default)]
     pub p2p: Option<Multiaddr>,
@@ -193,6 +199,9 @@ impl Config {
         if let Some(gateway) = self.gateway {
             line("gateway", quoted(&gateway.to_string()));
         }
+        if let Some(kubo) = self.kubo {
+            line("kubo", quoted(&kubo.to_string()));
+        }
         if let Some(p2p) = &self.p2p {
             line("p2p", quoted(&p2p.to_string()));
         }
@@ -205,6 +214,9 @@ impl Config {
         }
         if let Some(holder) = self.holder {
             line("holder", quoted(&hex::encode(holder)));
+        }
+        if self.kubo.is_none() {
+            let _ = writeln!(text, "# kubo = {}", quoted(KUBO_DEFAULT));
         }
         text
     }
@@ -235,7 +247,7 @@ fn loopback<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D:
     let address = Option::<SocketAddr>::deserialize(from)?;
     match address {
         Some(a) if !a.ip().is_loopback() => {
-            Err(de::Error::custom("`private` administers this node: it listens on a loopback address only"))
+            Err(de::Error::custom("what administers this node listens on a loopback address only"))
         }
         _ => Ok(address),
     }
@@ -272,6 +284,7 @@ mod tests {
             authority: Some(Address::repeat_byte(4)),
             rpc: RPC_DEFAULT.parse().ok(),
             gateway: "127.0.0.1:8080".parse().ok(),
+            kubo: KUBO_DEFAULT.parse().ok(),
             p2p: P2P_DEFAULT.parse().ok(),
             private: "[::1]:5001".parse().ok(),
             peers: vec!["/dns4/a.example/tcp/4001".parse().unwrap()],
@@ -290,6 +303,7 @@ mod tests {
         refused("storage = \"fjall\"\nblocks = \"fjall\"", &["line 2", "fjall", "segments"]);
         refused("storage = \"fjall\"\naccount = \"0x12\"", &["line 2"]);
         refused("storage = \"fjall\"\n\nprivate = \"0.0.0.0:5001\"", &["line 3", "loopback"]);
+        refused("storage = \"fjall\"\nkubo = \"0.0.0.0:5002\"", &["line 2", "loopback"]);
         refused("storage = \"fjall\"\nholder = \"zz\"", &["line 2", "64 hex"]);
         refused("storage = \"fjall\"\nrpc = 8545", &["line 2"]);
         refused("storage = \"fjall\"\nrpc = [", &["line 2"]);

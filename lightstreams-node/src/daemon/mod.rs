@@ -313,7 +313,8 @@ impl Opened {
         let index = Arc::new(index);
         let holder = secrets.identity.holder_key();
         let identity = clone_identity(secrets.identity.age())?;
-        let releases = Releases::new(engine, view.clone(), store, index.clone(), holder, identity);
+        let releases =
+            Releases::new(engine, view.clone(), blocks.pinned.clone(), index.clone(), holder, identity);
         Ok(Self { chain, rules, view, blocks, index, kept, releases: Arc::new(releases) })
     }
 }
@@ -461,6 +462,7 @@ fn announce_ready(node: &Node) {
         peer = %node.identity.peer_id,
         rpc = node.listeners.rpc.map(tracing::field::display),
         gateway = node.listeners.gateway.map(tracing::field::display),
+        kubo = node.listeners.kubo.map(tracing::field::display),
         socket = %node.dir.socket().display(),
         "ready"
     );

@@ -11,7 +11,7 @@ use cid::Cid;
 use lightstreams_crypto::ed25519::SigningKey;
 use lightstreams_crypto::{Header, X25519Identity};
 use lightstreams_store::p2p::BitswapExchange;
-use lightstreams_store::{Block, BlockStore, Exchange, Session};
+use lightstreams_store::{Block, BlockStore, Exchange, PinnedStore, Session};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,7 +31,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) struct Releases {
     engine: ReleaseEngine,
     view: Arc<NodeView>,
-    store: Arc<dyn BlockStore>,
+    store: Arc<PinnedStore<Arc<dyn BlockStore>>>,
     index: Arc<ContentIndex>,
     holder: SigningKey,
     identity: X25519Identity,
@@ -42,7 +42,7 @@ impl Releases {
     pub(super) fn new(
         engine: ReleaseEngine,
         view: Arc<NodeView>,
-        store: Arc<dyn BlockStore>,
+        store: Arc<PinnedStore<Arc<dyn BlockStore>>>,
         index: Arc<ContentIndex>,
         holder: SigningKey,
         identity: X25519Identity,
@@ -63,13 +63,13 @@ impl Releases {
     /// The block `cid` of a content in custody: from here, or from whoever is connected, and then kept.
     ///
     /// It belongs to no content by that, and is served to nobody, until [`Self::take_custody`] has seen the key.
-    fn block(&self, cid: &Cid) -> Result<Block, Failed> {
-        if let Some(block) = self.store.get(cid)? {
+    fn block(&self, cid: &Cid, hold: &dyn BlockStore) -> Result<Block, Failed> {
+        if let Some(block) = hold.get(cid)? {
             return Ok(block);
         }
         let Some(exchange) = self.exchange.get() else { return Err("the network is not up yet".into()) };
         let block = exchange.fetch_one(cid, &Session::new().with_patience(PATIENCE))?;
-        self.store.put(&block)?;
+        hold.put(&block)?;
         Ok(block)
     }
 
@@ -83,15 +83,17 @@ impl Releases {
         manifest: &Cid,
         version: &VersionInfo,
     ) -> Result<(), Failed> {
-        let read = Manifest::decode(self.block(manifest)?.data())?;
+        // No sweep takes the blocks before the index has them.
+        let hold = self.store.hold();
+        let read = Manifest::decode(self.block(manifest, &hold)?.data())?;
         read.verify_place(place, version)?;
-        let header = self.block(&read.header)?;
+        let header = self.block(&read.header, &hold)?;
         let (header, nonce) = Header::parse_block(header.data())?;
         let file_key = header.unwrap(&[&self.identity])?;
         if nonce != read.payload_nonce() || !read.commits_to(&file_key) {
             return Err("its header does not hold the committed key".into());
         }
-        Ok(self.index.add(place, manifest, Origin::Custody, &self.store)?)
+        Ok(self.index.add(place, manifest, Origin::Custody, &hold)?)
     }
 
     /// The key that signs answers.
@@ -117,7 +119,7 @@ impl ReleaseService for Releases {
         // Only a request that passed the checks before asks for blocks: its content is in custody here and admitted.
         for _ in 0..FETCHES_MAX {
             let Some(Fault::BlockMissing { cid }) = &answered.fault else { break };
-            if let Err(error) = self.block(cid) {
+            if let Err(error) = self.block(cid, &*self.store) {
                 tracing::warn!(%cid, "a block of a content in custody is not here, and no peer gives it: {error}");
                 break;
             }

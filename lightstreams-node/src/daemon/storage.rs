@@ -4,7 +4,7 @@ use crate::config::{BlockStorage, Config, Storage};
 use crate::datadir::{DataDir, claim_database, database_mark};
 use crate::error::{NodeError, Result, io_error};
 use lightstreams_chain::{FjallKv, Kv};
-use lightstreams_store::{BlockStore, FjallStore, SegmentStore, StoreError};
+use lightstreams_store::{BlockStore, FjallStore, PinnedStore, SegmentStore, StoreError};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::Path;
@@ -18,6 +18,8 @@ const BLOCKS_FORMAT: &str = "lightstreams blocks";
 const FORMAT_VERSION: u32 = 1;
 /// The word for segments in the mark of a directory of blocks.
 const SEGMENTS: &str = "segments";
+/// The folder of the pins, beside the blocks.
+const PINS: &str = "pins";
 /// What blocks leave free of the disk that they are on. A database that runs into the end of the disk refuses all
 /// further work, so room stays for what it holds in memory, and for the chain, which mostly is on the same disk.
 /// Compaction of a segment needs less than half of that, and gives back more.
@@ -44,6 +46,8 @@ pub(super) fn open_chain_db(dir: &DataDir, storage: Storage) -> Result<Arc<dyn K
 /// The block store of a data directory.
 pub(crate) struct Blocks {
     pub(crate) store: Arc<dyn BlockStore>,
+    /// The same store, through which all else writes: a sweep keeps what is written beside it.
+    pub(crate) pinned: Arc<PinnedStore<Arc<dyn BlockStore>>>,
     backend: &'static str,
     /// The same store, if it is one of segments.
     segments: Option<Arc<SegmentStore>>,
@@ -80,7 +84,11 @@ impl Blocks {
             #[cfg(not(feature = "rocksdb"))]
             (BlockStorage::Database, Storage::Rocksdb) => return Err(no_rocksdb()),
         };
-        let blocks = Self { store, backend, segments };
+        let pins = super::open_disk(&path.join(PINS))?;
+        let pinned = PinnedStore::open(store, pins)
+            .map_err(|e| storage_error(&format!("cannot open the pins in {}", path.display()), e))?;
+        let pinned = Arc::new(pinned);
+        let blocks = Self { store: pinned.clone(), pinned, backend, segments };
         blocks.tell_damage();
         Ok(blocks)
     }

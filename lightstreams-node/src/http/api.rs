@@ -147,6 +147,7 @@ async fn status(State(node): Shared) -> Answer {
             "rpc": node.listeners.rpc,
             "gateway": node.listeners.gateway,
             "private": node.listeners.private,
+            "kubo": node.listeners.kubo,
             "contracts": {
                 "registry": contract("registry"),
                 "custodians": contract("custodians"),

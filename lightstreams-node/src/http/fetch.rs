@@ -25,8 +25,8 @@ use futures::future::join_all;
 use libp2p::{Multiaddr, PeerId};
 use lightstreams_acl::ContentId;
 use lightstreams_store::{
-    Block, BlockSource, CarWriter, Exchange, FetchError, MAX_WANTS, PayloadReader, PayloadShape, ReadError,
-    StoreError, StoreOp,
+    Block, BlockSource, BlockStore, CarWriter, Exchange, FetchError, Hold, MAX_WANTS, PayloadReader,
+    PayloadShape, ReadError, StoreError, StoreOp,
 };
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -234,6 +234,8 @@ struct Source {
     place: Place,
     providers: Vec<Multiaddr>,
     keep: bool,
+    /// What is found here stays until the index has it.
+    hold: Hold<Arc<dyn BlockStore>>,
     runtime: Handle,
     peers: OnceLock<(Vec<PeerId>, Vec<String>)>,
     nodes: Mutex<HashMap<Cid, Block>>,
@@ -250,8 +252,10 @@ impl Source {
         let address = |text: &String| {
             text.parse().map_err(|_| NodeError::usage("bad_address", format!("{text:.200} is no multiaddr")))
         };
+        let hold = node.blocks.pinned.hold_owned();
         Ok(Self {
             node,
+            hold,
             place,
             providers: ask.providers.iter().map(address).collect::<Result<_>>()?,
             keep: ask.keep,
@@ -298,7 +302,7 @@ impl Source {
     fn gather(&self, cids: &[Cid]) -> Gathered {
         let (mut found, mut missing) = (HashMap::with_capacity(cids.len()), Vec::new());
         for cid in cids {
-            match self.node.store.get(cid) {
+            match self.hold.get(cid) {
                 Ok(Some(block)) => drop(found.insert(*cid, block)),
                 Ok(None) => missing.push(*cid),
                 Err(error) => {

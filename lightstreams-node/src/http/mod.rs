@@ -1,4 +1,4 @@
-//! The private API over the socket (and loopback TCP when asked for), and the listeners of JSON-RPC and of the gateway.
+//! The private API over the socket (and loopback TCP when asked for), and the listeners of JSON-RPC, of the gateway and of Kubo's RPC.
 //!
 //! Doors that never share a port. The socket belongs to the owner of the data directory (0600), so whoever can
 //! open it is the operator. Over TCP every request carries the token of the data directory; a page in a browser has
@@ -6,6 +6,7 @@
 
 mod api;
 mod fetch;
+mod kubo;
 pub mod rpc;
 pub mod stream;
 
@@ -33,6 +34,7 @@ pub(crate) struct Listeners {
     private: Option<(TcpListener, Arc<str>)>,
     rpc: Option<TcpListener>,
     gateway: Option<TcpListener>,
+    kubo: Option<(TcpListener, Arc<str>)>,
     bound: Bound,
 }
 
@@ -42,6 +44,7 @@ pub(crate) struct Bound {
     pub(crate) private: Option<SocketAddr>,
     pub(crate) rpc: Option<SocketAddr>,
     pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) kubo: Option<SocketAddr>,
 }
 
 impl Listeners {
@@ -59,14 +62,19 @@ impl Listeners {
             Some(address) => Some((bind_tcp(address, "private").await?, token(dir)?.into())),
             None => None,
         };
+        let kubo = match config.kubo {
+            Some(address) => Some((bind_tcp(address, "kubo").await?, token(dir)?.into())),
+            None => None,
+        };
         let socket = bind_socket(dir)?;
         let address = |listener: &TcpListener| listener.local_addr().ok();
         let bound = Bound {
             rpc: rpc.as_ref().and_then(address),
             gateway: gateway.as_ref().and_then(address),
             private: private.as_ref().and_then(|(listener, _)| address(listener)),
+            kubo: kubo.as_ref().and_then(|(listener, _)| address(listener)),
         };
-        Ok(Self { socket, private, rpc, gateway, bound })
+        Ok(Self { socket, private, rpc, gateway, kubo, bound })
     }
 
     pub(crate) fn bound(&self) -> Bound {
@@ -99,7 +107,13 @@ impl Listeners {
                 let _ = axum::serve(listener, router).with_graceful_shutdown(stop(stopped.clone())).await;
             }
         };
-        let _ = tokio::join!(socket.into_future(), private, rpc, gateway);
+        let kubo = async {
+            if let Some((listener, token)) = self.kubo {
+                let router = kubo::router(&node, &token);
+                let _ = axum::serve(listener, router).with_graceful_shutdown(stop(stopped.clone())).await;
+            }
+        };
+        let _ = tokio::join!(socket.into_future(), private, rpc, gateway, kubo);
     }
 }
 

@@ -145,7 +145,7 @@ impl ContentIndex {
             match entry {
                 Entry::Public(cid) => blocks.publish(cid)?,
                 Entry::Content { place, manifest, origin } => {
-                    match walk(place, manifest, store, &mut |found| blocks.take(found)) {
+                    match walk(place, manifest, store, false, &mut |found| blocks.take(found)) {
                         Ok(()) | Err(IndexError::NoManifest { .. }) => {}
                         // A list that holds what cannot be walked must not keep the node from starting: what was
                         // found stays gated, the rest belongs to nothing.
@@ -175,7 +175,7 @@ impl ContentIndex {
         store: &dyn BlockStore,
     ) -> Result<(), IndexError> {
         let mut found = Vec::new();
-        walk(place, manifest, store, &mut |block| {
+        walk(place, manifest, store, false, &mut |block| {
             found.push(block);
             Ok(())
         })?;
@@ -196,6 +196,30 @@ impl ContentIndex {
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
         let gate = Gate { place: *place, epoch: None };
         cids.into_iter().try_for_each(|cid| blocks.take(Found::Gated(*cid, gate)))
+    }
+
+    /// Names every block of all contents anew, so that whatever belongs to nothing may go.
+    ///
+    /// Fails if something of a content that was published here, or is in custody, is away that names further blocks: its
+    /// manifest, its header, or a node of its payload. Of a fetched content, what is not here names nothing.
+    pub fn know_all(&self, store: &dyn BlockStore) -> Result<(), IndexError> {
+        for content in self.contents() {
+            let whole = content.origin != Origin::Fetched;
+            for manifest in &content.manifests {
+                let mut found = Vec::new();
+                let walked = walk(&content.place, manifest, store, whole, &mut |block| {
+                    found.push(block);
+                    Ok(())
+                });
+                match walked {
+                    Err(IndexError::NoManifest { .. }) if !whole => {}
+                    walked => walked?,
+                }
+                let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+                found.into_iter().try_for_each(|block| blocks.take(block))?;
+            }
+        }
+        Ok(())
     }
 
     /// Pins a block as public: for everybody, unless a content gates it. Durable when it returns.
@@ -344,11 +368,12 @@ enum Found {
     Public(Cid, Place),
 }
 
-/// Names every block of the version that `manifest` describes, as far as its nodes are held.
+/// Names every block of the version that `manifest` describes, as far as its nodes are held; if `whole`, all must be.
 fn walk(
     place: &Place,
     manifest: &Cid,
     store: &dyn BlockStore,
+    whole: bool,
     sink: &mut dyn FnMut(Found) -> Result<(), IndexError>,
 ) -> Result<(), IndexError> {
     let block = store.get(manifest)?.ok_or(IndexError::NoManifest { cid: *manifest })?;
@@ -368,7 +393,10 @@ fn walk(
     if let Some(header) = store.get(&m.header)? {
         let r = readable_root(&header, &m.payload, shape.payload_len(), shape.tsize());
         sink(Found::Gated(*r.cid(), gate))?;
+    } else if whole {
+        return Err(IndexError::Incomplete { manifest: *manifest, cid: Box::new(m.header) });
     }
+    let passed_over = |error| passed_over(error, manifest, whole);
     let leaves = shape.leaf_count();
     let reader = match PayloadReader::open(store, &m.payload, shape) {
         Ok(reader) => reader,
@@ -390,9 +418,12 @@ fn walk(
     Ok(())
 }
 
-/// A node that is not here names no leaves; every other failure counts.
-fn passed_over(error: ReadError) -> Result<(), IndexError> {
+/// A node that is not here names no leaves, which counts if all must be `whole`; every other failure counts.
+fn passed_over(error: ReadError, manifest: &Cid, whole: bool) -> Result<(), IndexError> {
     match error {
+        ReadError::Missing { cid } if whole => {
+            Err(IndexError::Incomplete { manifest: *manifest, cid: Box::new(cid) })
+        }
         ReadError::Missing { .. } => Ok(()),
         error @ ReadError::Layout { .. } => Err(IndexError::Layout(Box::new(error))),
         ReadError::Source(error) => Err(error.into()),
@@ -461,6 +492,16 @@ pub enum IndexError {
     NoManifest {
         /// Its name.
         cid: Cid,
+    },
+    /// A block is not held that names others of a content that must stay.
+    #[error(
+        "the block {cid} of the content with the manifest {manifest} is not held here, so nobody knows which others are its own"
+    )]
+    Incomplete {
+        /// The content's manifest.
+        manifest: Cid,
+        /// The block.
+        cid: Box<Cid>,
     },
     /// The block is no manifest.
     #[error("the manifest {cid} cannot be read")]
@@ -680,6 +721,31 @@ mod tests {
                 let again = ContentIndex::open(Arc::new(disk.after_power_cut()), &store).unwrap();
                 assert_eq!(again.belonging(&one.header), gated(place(1)));
                 assert!(!added || again.belonging(&two.header) == gated(place(2)), "seed {seed}, cut {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_is_known_only_if_all_that_names_blocks_is_here() {
+        for (origin, strict) in [(Origin::Published, true), (Origin::Custody, true), (Origin::Fetched, false)]
+        {
+            let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
+            let (manifest, cids) = content(&store, place(1), 70_000_000, 1);
+            let m = *manifest.to_block().cid();
+            let index = ContentIndex::open(Arc::new(disk.clone()), &store).unwrap();
+            index.add(&place(1), &m, origin, &store).unwrap();
+            index.know_all(&store).unwrap();
+
+            let node = *cids.iter().find(|cid| cid.codec() == 0x70 && **cid != manifest.payload).unwrap();
+            for away in [m, manifest.header, manifest.payload, node] {
+                let block = store.get(&away).unwrap().unwrap();
+                store.remove_many(&[away]).unwrap();
+                let index = ContentIndex::open(Arc::new(disk.clone()), &store).unwrap();
+                assert_eq!(index.know_all(&store).is_err(), strict, "{origin:?} {away}");
+                // It came back: what it names is known again.
+                store.put(&block).unwrap();
+                index.know_all(&store).unwrap();
+                assert!(cids.iter().all(|cid| index.belonging(cid) != Belonging::Nothing), "{away}");
             }
         }
     }

@@ -128,3 +128,66 @@ fn the_gateway_gives_away_what_everybody_may_read_and_nothing_else() {
     assert_eq!(get("/v1/status").status, 404, "the private API is on another port");
     node.stop();
 }
+
+#[test]
+fn commands_of_kubo_add_and_collect_and_no_content_is_lost_by_it() {
+    let home = Home::new().with_authority().found(100);
+    let config = Config::load(&home.dir()).unwrap();
+    Config { kubo: "127.0.0.1:0".parse().ok(), ..config }.save(&home.dir()).unwrap();
+    let mut node = home.start();
+    let file = home.dir().root().join("film");
+    std::fs::write(&file, vec![7; 3_000_000]).unwrap();
+    let recipient = node.status()["recipient"].as_str().unwrap().to_owned();
+    let published = home
+        .verb(&["--json", "--yes", "publish", "--recovery", &recipient, file.to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(published.status.success(), "{}", String::from_utf8_lossy(&published.stderr));
+    let published: serde_json::Value = serde_json::from_slice(&published.stdout).unwrap();
+    let [manifest, payload, header, readable] = ["manifest", "payload", "header", "readable"]
+        .map(|name| published[name].as_str().unwrap().to_owned());
+
+    let mut address = node.status()["kubo"].as_str().unwrap().to_owned();
+    let token =
+        format!("authorization: Bearer {}\r\n", std::fs::read_to_string(home.dir().token()).unwrap().trim());
+    let ask = |address: &str, path: &str, kind: &str, body: &[u8], extra: &str| {
+        exchange(TcpStream::connect(address).unwrap(), "POST", &format!("/api/v0/{path}"), kind, extra, body)
+            .unwrap()
+    };
+    assert_eq!(ask(&address, "repo/gc", "", &[], "").status, 403, "without the token");
+    for restarted in [false, true] {
+        if restarted {
+            // What was claimed while it came is forgotten now; what belongs to contents is walked again.
+            node.stop();
+            node = home.start();
+            address = node.status()["kubo"].as_str().unwrap().to_owned();
+        }
+        let post = |path: &str| ask(&address, path, "", &[], &token);
+        let before = post(&format!("dag/stat?arg={payload}")).json();
+        assert!(before["UniqueBlocks"].as_u64() > Some(3), "{before}");
+        let add = |query: &str, text: &str| {
+            let body =
+                format!("--b\r\nContent-Disposition: form-data; filename=\"f\"\r\n\r\n{text}\r\n--b--");
+            let kind = "multipart/form-data; boundary=b";
+            ask(&address, &format!("add?cid-version=1{query}"), kind, body.as_bytes(), &token).json()
+        };
+        let (kept, loose) = (add("", "kept"), add("&pin=false", "loose"));
+        let loose = loose["Hash"].as_str().unwrap();
+        let collected = post("repo/gc");
+        assert_eq!(collected.status, 200);
+        let collected = String::from_utf8(collected.body).unwrap();
+        assert_eq!(collected.lines().count(), 1, "{collected}");
+        assert!(collected.contains(loose), "{collected}");
+        assert_eq!(post(&format!("cat?arg={}", kept["Hash"].as_str().unwrap())).body, b"kept");
+        for cid in [&manifest, &header, &payload] {
+            let removed = post(&format!("block/rm?arg={cid}")).json();
+            assert_eq!(removed["Error"], "in use", "{cid}");
+            assert_eq!(post(&format!("block/stat?arg={cid}")).status, 200);
+        }
+        assert_eq!(post(&format!("dag/stat?arg={payload}")).json(), before);
+        assert_eq!(post(&format!("dag/stat?arg={readable}")).status, 200);
+        assert_eq!(post("id").json()["ID"], node.status()["peer_id"]);
+    }
+    node.stop();
+}
