@@ -557,10 +557,21 @@ mod tests {
 
     /// A content of `size` bytes under `place`, all of its blocks in the store; the manifest and the payload's blocks.
     fn content(store: &MemoryStore, place: Place, size: u64, seed: u64) -> (Manifest, Vec<Cid>) {
-        let shape = PayloadShape::new(size, 4).unwrap();
+        content_of(store, place, size, seed, 4)
+    }
+
+    /// The same, with leaves of `leaf_chunks` chunks.
+    fn content_of(
+        store: &MemoryStore,
+        place: Place,
+        size: u64,
+        seed: u64,
+        leaf_chunks: u8,
+    ) -> (Manifest, Vec<Cid>) {
+        let shape = PayloadShape::new(size, leaf_chunks).unwrap();
         let payload = Seeded::new(seed).bytes(shape.payload_len() as usize);
         let mut cids = Vec::new();
-        let root = FileBuilder::new(EnvelopeChunker::new(4).unwrap())
+        let root = FileBuilder::new(EnvelopeChunker::new(leaf_chunks).unwrap())
             .build(&mut Cursor::new(payload), &mut |block| {
                 cids.push(*block.cid());
                 store.put(&block)
@@ -573,7 +584,7 @@ mod tests {
             commitment: [2; 32],
             payload: root.cid,
             header: *header.cid(),
-            leaf_chunks: 4,
+            leaf_chunks,
             version: VersionInfo { version: 1, epoch: 3, revision: 0 },
             previous: None,
             place,
@@ -730,7 +741,8 @@ mod tests {
         for (origin, strict) in [(Origin::Published, true), (Origin::Custody, true), (Origin::Fetched, false)]
         {
             let (disk, store) = (FaultyDisk::new(1), MemoryStore::default());
-            let (manifest, cids) = content(&store, place(1), 70_000_000, 1);
+            // More leaves than one node has links.
+            let (manifest, cids) = content_of(&store, place(1), 70_000_000, 1, 1);
             let m = *manifest.to_block().cid();
             let index = ContentIndex::open(Arc::new(disk.clone()), &store).unwrap();
             index.add(&place(1), &m, origin, &store).unwrap();
