@@ -11,6 +11,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod support;
+
 use std::{
     cell::Cell,
     collections::HashMap,
@@ -28,6 +30,8 @@ use lightstreams_store::{
     Block, BlockSource, BlockStore, Bytes, Cid, EnvelopeChunker, FileBuilder, ImportOptions, Input,
     PayloadReader, PayloadShape, RAW, SegmentStore, StoreError,
 };
+
+use support::{bytes, cpu};
 
 const AEAD: &str = if cfg!(feature = "ring") { "ring" } else { "chacha20poly1305" };
 const ROUNDS: usize = 3;
@@ -119,20 +123,6 @@ fn make(load: &str, at: &Path, quick: bool) -> Amount {
     }
 }
 
-/// Bytes that no compression shortens (SplitMix64).
-fn bytes(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed << 32;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
 /// Wall seconds, CPU seconds, MiB of memory.
 type Row = [f64; 3];
 
@@ -177,7 +167,7 @@ fn measure(load: &str, ways: &[&str], (files, bytes): Amount, input: &Path, stor
 
 /// Adds `input` and prints a [`Row`].
 fn add(way: &str, threads: usize, input: &Path, store: &Path) {
-    let (before, cpu_before, clock) = (status("VmRSS:"), cpu(), Instant::now());
+    let (before, cpu_before, clock) = (status("VmRSS:"), cpu("self"), Instant::now());
     let store = SegmentStore::open(store).unwrap();
     let progress = &mut |_| ();
     match way {
@@ -201,18 +191,11 @@ fn add(way: &str, threads: usize, input: &Path, store: &Path) {
         }
     }
     drop(store);
-    println!("{} {} {}", clock.elapsed().as_secs_f64(), cpu() - cpu_before, status("VmHWM:") - before);
+    println!("{} {} {}", clock.elapsed().as_secs_f64(), cpu("self") - cpu_before, status("VmHWM:") - before);
 }
 
 fn key() -> PayloadKey {
     PayloadKey::derive(&FileKey::from_bytes([7; 16]), &PayloadNonce::from_bytes([9; 16]))
-}
-
-/// CPU seconds of the process and of all its threads.
-fn cpu() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }
 
 /// A figure of `/proc/self/status`, in MiB.

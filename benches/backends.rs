@@ -10,9 +10,13 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod support;
+
 use std::{collections::BTreeMap, fs, path::Path, time::Instant};
 
 use lightstreams_store::{Block, BlockStore, FjallStore, FolderStore, SegmentStore};
+
+use support::{bytes, cpu};
 
 const ROUNDS: usize = 3;
 /// Name, length of a block, number of blocks, blocks in a batch.
@@ -34,26 +38,9 @@ const BACKENDS: &[(&str, Open)] = &[
 
 /// CPU seconds of the process and of all its threads, and bytes that it wrote.
 fn used() -> (f64, u64) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
     let io = fs::read_to_string("/proc/self/io").unwrap();
     let wchar = io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap();
-    (ticks / 100.0, wchar.parse().unwrap())
-}
-
-/// Bytes that no compression shortens (SplitMix64).
-fn bytes(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed << 32;
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
+    (cpu("self"), wchar.parse().unwrap())
 }
 
 /// CPU seconds per GiB put, wall seconds per GiB put, bytes written per byte, CPU seconds and wall seconds per GiB got, and

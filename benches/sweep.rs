@@ -10,6 +10,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod support;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -26,6 +28,8 @@ use lightstreams_store::{
     Block, BlockStore, Cid, Codec, DAG_CBOR, FileDisk, FjallStore, Ipld, Pin, PinnedStore, SegmentStore,
 };
 
+use support::{bytes, cpu};
+
 const LEN: usize = 1 << 10;
 /// Between two adds.
 const GAP: Duration = Duration::from_micros(100);
@@ -41,24 +45,8 @@ const BACKENDS: &[(&str, Open)] = &[
     ("rocksdb", |path| Arc::new(lightstreams_store::RocksStore::open(path).unwrap())),
 ];
 
-/// CPU seconds of the process and of all its threads.
-fn cpu() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
-}
-
-/// A block that no compression shortens (SplitMix64).
 fn block(seed: u64) -> Block {
-    let mut state = seed << 32;
-    let mut bytes = Vec::with_capacity(LEN);
-    while bytes.len() < LEN {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(z ^ (z >> 31)).to_le_bytes());
-    }
-    Block::raw(bytes)
+    Block::raw(bytes(seed, LEN))
 }
 
 /// Puts blocks, and a node that links to them.
@@ -118,14 +106,14 @@ fn measure(name: &str, open: Open, count: u64, alone: Duration) {
     }
     let full = bytes_below(folder.path());
 
-    let (clock, cpu_before) = (Instant::now(), cpu());
+    let (clock, cpu_before) = (Instant::now(), cpu("self"));
     let before = add(&store, 1 << 30, &|| clock.elapsed() >= alone);
-    let cpu_add = (cpu() - cpu_before) / before.len() as f64;
+    let cpu_add = (cpu("self") - cpu_before) / before.len() as f64;
     // Nothing holds them any more.
     dead += before.len() as u64;
 
     let swept = AtomicBool::new(false);
-    let cpu_before = cpu();
+    let cpu_before = cpu("self");
     let (beside, sweep, seconds) = std::thread::scope(|scope| {
         let adder = scope.spawn(|| add(&store, 1 << 31, &|| swept.load(Ordering::Acquire)));
         let clock = Instant::now();
@@ -134,7 +122,7 @@ fn measure(name: &str, open: Open, count: u64, alone: Duration) {
         swept.store(true, Ordering::Release);
         (adder.join().unwrap(), sweep, seconds)
     });
-    let cpu_sweep = cpu() - cpu_before - cpu_add * beside.len() as f64;
+    let cpu_sweep = cpu("self") - cpu_before - cpu_add * beside.len() as f64;
     // What is added meanwhile makes it keep a few.
     assert!(sweep.marked == live && sweep.removed <= dead && sweep.removed * 1000 >= dead * 999, "{sweep:?}");
 

@@ -11,6 +11,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+mod support;
+
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read},
@@ -31,6 +33,8 @@ use lightstreams_store::{
     p2p::{Bitswap, BitswapConfig, BitswapExchange, yamux_config},
 };
 
+use support::{bytes, cpu};
+
 /// Of a link to a seeder.
 const LINK: &str = "200mbit";
 
@@ -40,31 +44,20 @@ struct Peer {
     identify: identify::Behaviour,
 }
 
-/// Bytes that no two blocks share (SplitMix64).
+/// Bytes that no two blocks share.
 struct Noise {
-    state: u64,
+    seed: u64,
     left: u64,
 }
 
 impl Read for Noise {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let len = (buf.len() as u64).min(self.left) as usize;
-        for part in buf[..len].chunks_mut(8) {
-            self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let z = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            part.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes()[..part.len()]);
-        }
+        self.seed += 1;
+        buf[..len].copy_from_slice(&bytes(self.seed, len));
         self.left -= len as u64;
         Ok(len)
     }
-}
-
-/// CPU seconds of a process and of all its threads.
-fn cpu(pid: &str) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / 100.0
 }
 
 fn swarm(store: Arc<dyn BlockStore>) -> (Swarm<Peer>, BitswapExchange) {
@@ -88,7 +81,7 @@ fn swarm(store: Arc<dyn BlockStore>) -> (Swarm<Peer>, BitswapExchange) {
 async fn serve(ip: &str, mib: u64) {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SegmentStore::open(folder.path()).unwrap());
-    let file = Input::reader(Noise { state: 1, left: mib << 20 });
+    let file = Input::reader(Noise { seed: 0, left: mib << 20 });
     let root = ImportOptions::unixfs_v1_2025().import(file, &*store, &mut |_| ()).unwrap().cid;
     let (mut swarm, _) = swarm(store);
     swarm.listen_on(format!("/ip4/{ip}/tcp/0").parse().unwrap()).unwrap();

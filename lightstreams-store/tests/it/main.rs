@@ -20,6 +20,8 @@ mod gateway;
 #[cfg(feature = "ipns")]
 mod ipns;
 mod log;
+#[cfg(any(feature = "p2p", feature = "rpc"))]
+mod npm;
 #[cfg(feature = "objects")]
 mod objects;
 mod payload;

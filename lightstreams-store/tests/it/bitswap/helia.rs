@@ -17,33 +17,9 @@ use lightstreams_store::{
 use serde_json::{Value, json};
 
 use super::{net::*, things::*};
+use crate::npm::npm;
 
 const PATIENCE_MS: u64 = 120_000;
-
-/// The packages of `tests/helia`; without node 22 and npm, why not.
-fn installed() -> Result<PathBuf, String> {
-    let version = Command::new("node").arg("--version").output().map_err(|error| format!("node: {error}"))?;
-    let version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
-    let major = version.strip_prefix('v').and_then(|version| version.split('.').next()?.parse().ok());
-    if major.is_none_or(|major: u32| major < 22) {
-        return Err(format!("node is {version}, and 22 is needed"));
-    }
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("helia");
-    fs::create_dir_all(&target).unwrap();
-    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/helia")).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), target.join(entry.file_name())).unwrap();
-    }
-    if !target.join("node_modules").is_dir() {
-        let mut npm = Command::new("npm");
-        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&target);
-        let output = npm.output().map_err(|error| format!("npm: {error}"))?;
-        if !output.status.success() {
-            return Err(format!("npm ci: {}", String::from_utf8_lossy(&output.stderr).trim_end()));
-        }
-    }
-    Ok(target)
-}
 
 /// A node of another make, which ends with this value.
 struct Helia {
@@ -56,16 +32,9 @@ struct Helia {
 impl Helia {
     /// `None`, with a line that says so, where its tools are absent.
     fn start() -> Option<Self> {
-        static INSTALLED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-        let folder = match INSTALLED.get_or_init(installed) {
-            Ok(folder) => folder,
-            Err(missing) => {
-                let required = std::env::var("LIGHTSTREAMS_REQUIRE_TOOLS").as_deref() == Ok("1");
-                assert!(!required, "what Helia needs is not here: {missing}");
-                eprintln!("skipped: what Helia needs is not here: {missing}");
-                return None;
-            }
-        };
+        // The tests install it once, and the others wait for that.
+        static INSTALLED: OnceLock<Option<PathBuf>> = OnceLock::new();
+        let folder = INSTALLED.get_or_init(|| npm("helia")).as_ref()?;
         let mut child = Command::new("node")
             .arg(folder.join("peer.mjs"))
             .stdin(Stdio::piped())
