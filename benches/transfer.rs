@@ -14,7 +14,7 @@
 mod support;
 
 use std::{
-    env, fs,
+    env,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, Stdio},
