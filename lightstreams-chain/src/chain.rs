@@ -1,7 +1,9 @@
 //! The facade: one chain in one database.
 
+mod file;
 mod import;
 mod open;
+pub(crate) mod prove;
 mod query;
 
 use std::{
@@ -15,6 +17,7 @@ use std::{
 
 use alloy_primitives::{Address, B256};
 
+pub use self::file::{ExportError, FileFault, FileProgress, ImportFileError};
 use self::import::Built;
 use crate::{
     Ancestry, Block, BlockId, BlockRef, Engine, Genesis, HeadChange, HeadInfo, Kv, KvError, MinedReceipt,

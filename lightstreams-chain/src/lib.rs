@@ -65,60 +65,90 @@
 //! header says what came out. Roots, receipts and gas are Ethereum's, to Osaka: chains that go-ethereum made are
 //! imported to the same hashes. What [`Chain::import`] acknowledged survives a power cut, whole: block, state, receipts
 //! and look-ups are one batch of the [`Kv`]. Building and checking are the same code. States of recent blocks
-//! can be read, and a change of head leaves nothing of the other branch behind. Nothing that comes from outside panics,
-//! and every queue is bounded.
+//! can be read, and proven to whoever knows the block's hash ([`proof`]); a change of head leaves nothing of the other
+//! branch behind. Nothing that comes from outside panics, and every queue is bounded.
 //!
 //! **Not here.** Clocks, threads and sockets, but in the modules behind `rpc` and `p2p`, which are components to compose; blob
 //! transactions, ommers and withdrawals; keys beyond a signer in memory; content, permissions and files.
 //!
 //! | feature | brings |
 //! |---|---|
+//! | `std` | on by default; without it there is [`proof`] alone, which needs `alloc` |
 //! | `fjall` | `FjallKv`: a database in pure Rust |
 //! | `rocksdb` | `RocksKv`: RocksDB, which needs a C++ compiler and libclang |
 //! | `rpc` | the JSON-RPC methods as a jsonrpsee `RpcModule` |
 //! | `p2p` | following the chain of peers, as a libp2p behaviour |
 //! | `testing` | checks and an engine for tests |
 
+#![cfg_attr(not(feature = "std"), no_std)]
+
+extern crate alloc;
+
+#[cfg(feature = "std")]
 mod chain;
+#[cfg(feature = "std")]
 mod types;
 
+#[cfg(feature = "std")]
 mod clique;
+#[cfg(feature = "std")]
 pub mod consensus;
+#[cfg(feature = "std")]
 mod engine;
+#[cfg(feature = "std")]
 mod genesis;
+#[cfg(feature = "std")]
 mod kv;
+#[cfg(feature = "std")]
 mod pool;
+#[cfg(feature = "std")]
 mod signer;
+#[cfg(feature = "std")]
 mod state;
 
+#[cfg(feature = "std")]
 mod blocks;
+#[cfg(feature = "std")]
 mod cache;
+#[cfg(feature = "std")]
 mod execute;
+#[cfg(feature = "std")]
 mod rules;
+#[cfg(feature = "std")]
 mod tables;
 
 #[cfg(feature = "p2p")]
 pub mod p2p;
+pub mod proof;
 #[cfg(feature = "rpc")]
 pub mod rpc;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use chain::{Chain, Options};
+#[cfg(feature = "std")]
+pub use chain::{Chain, ExportError, FileFault, FileProgress, ImportFileError, Options};
+#[cfg(feature = "std")]
 pub use clique::{Clique, CliqueConfig, Snapshot, Tally, Vote};
+#[cfg(feature = "std")]
 pub use engine::{Ancestry, BlockRef, Engine, EngineError, ForkChoice, HeadInfo, HeaderRules, InvalidHeader};
+#[cfg(feature = "std")]
 pub use genesis::{EngineKind, EngineSwitch, FeePolicy, Genesis, GenesisError, NetworkConfig};
 #[cfg(feature = "fjall")]
 pub use kv::FjallKv;
 #[cfg(feature = "rocksdb")]
 pub use kv::RocksKv;
+#[cfg(feature = "std")]
 pub use kv::{Batch, Entry, Kv, KvError, MemoryKv, Table};
+#[cfg(feature = "std")]
 pub use pool::{PoolLimits, PoolStatus, PooledTransaction, SubmitError};
+#[cfg(feature = "std")]
 pub use signer::{
     DEV_ACCOUNTS, DevAccount, GuardError, GuardLog, GuardedSigner, LocalSigner, MemoryGuard, Signer,
     SignerError, Slot,
 };
+#[cfg(feature = "std")]
 pub use state::{Account, StateView};
+#[cfg(feature = "std")]
 pub use types::{
     Block, BlockId, BlockRlpError, BuildAttributes, BuildError, CallError, CallOutcome, CallRequest,
     HeadChange, ImportError, Imported, InvalidBlock, LogEntry, LogFilter, LogsError, MinedReceipt,

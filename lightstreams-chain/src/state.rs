@@ -4,6 +4,7 @@
 //! value before it under the number of the block that made it: the value after block N is that of the first change
 //! above N, or else the head's.
 
+mod path;
 mod staged;
 #[cfg(test)]
 mod tests;
@@ -21,13 +22,14 @@ use revm::{
 };
 
 pub(crate) use self::{
+    path::{account_path, slot_path},
     staged::Staged,
     writer::{
         AccountChange, AccountFields, ChangeLog, StateChanges, changes_of, decode_account, decode_slot,
-        forget, unwind, write,
+        forget, restored, unwind, write,
     },
 };
-use crate::{BlockRef, Chain, KvError, StateError, Table, tables};
+use crate::{BlockRef, Chain, KvError, StateError, Table, chain::prove::prove, proof::AccountProof, tables};
 
 /// An account as the state keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +100,14 @@ impl<'a> StateView<'a> {
     pub fn storage(&self, address: Address, slot: U256) -> Result<U256, StateError> {
         let key = tables::slot(keccak256(address), keccak256(slot.to_be_bytes::<32>()));
         Ok(decode_slot(&self.read(Table::Slots, Table::SlotHistory, &key)?)?)
+    }
+
+    /// The account at `address` and its `slots` with proofs against the state root of the block, in the form of EIP-1186.
+    ///
+    /// The head's proofs are read; those of an older block are computed from what changed since, which is bounded: 100,000
+    /// records, and 1,024 slots in one proof.
+    pub fn proof(&self, address: Address, slots: &[U256]) -> Result<AccountProof, StateError> {
+        prove(self.chain, self.block, address, slots)
     }
 
     /// The record of `key` after the block, empty if there was none.

@@ -28,7 +28,7 @@ pub fn decode_block(rlp: &[u8]) -> Result<Block, BlockRlpError> {
 }
 
 /// Bytes of a block that are looked at.
-const BLOCK_RLP_MAX: usize = 16 << 20;
+pub(crate) const BLOCK_RLP_MAX: usize = 16 << 20;
 
 /// Why bytes are no block.
 #[non_exhaustive]
@@ -410,6 +410,22 @@ pub enum StateError {
     /// The block is not canonical, or older than states are kept.
     #[error("the state of block {0} is not kept here")]
     NotKept(u64),
+    /// Too much has changed since the block for a proof of its state: ask for a newer one.
+    #[error("more than {limit} records changed since block {block}, too many for a proof")]
+    TooManyChanges {
+        /// Number of the block.
+        block: u64,
+        /// The limit.
+        limit: usize,
+    },
+    /// One proof has fewer slots: ask several times.
+    #[error("{asked} slots are more than the {limit} of one proof")]
+    TooManySlots {
+        /// Slots asked for.
+        asked: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// Our storage failed.
     #[error("chain storage failed")]
     Storage(#[from] KvError),

@@ -449,7 +449,7 @@ impl Chain {
         Ok(blocks.canonical_hash(number)?.map_or(before, |hash| BlockRef { number, hash }))
     }
 
-    fn lock_writer(&self) -> MutexGuard<'_, Writer> {
+    pub(super) fn lock_writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -41,6 +41,7 @@ pub(super) const ALWAYS: &[(&str, Method)] = &[
         Ok(json!(api.state(args.block(1)?)?.code(args.required(0)?).map_err(error::state)?))
     }),
     ("eth_getStorageAt", storage_at),
+    ("eth_getProof", proof),
     ("eth_getBlockByNumber", block_by),
     ("eth_getBlockByHash", block_by_hash),
     ("eth_getBlockTransactionCountByNumber", transaction_count_of_block),
@@ -142,6 +143,39 @@ fn storage_at(api: &Api, args: &Args) -> Answer {
     let (account, slot) = (args.required(0)?, args.required::<U256>(1)?);
     let value = api.state(args.block(2)?)?.storage(account, slot).map_err(error::state)?;
     Ok(forms::word(value))
+}
+
+fn proof(api: &Api, args: &Args) -> Answer {
+    let (account, keys) = (args.required(0)?, args.required::<Vec<String>>(1)?);
+    let slots = keys.iter().map(|key| slot(key)).collect::<Result<Vec<_>, _>>()?;
+    let proof = api.state(args.block(2)?)?.proof(account, &slots).map_err(error::state)?;
+    let mut form = json!(proof);
+    // A slot is called back what the caller called it: by all 32 bytes, or by its number.
+    let named = form.get_mut("storageProof").and_then(Value::as_array_mut).into_iter().flatten();
+    for ((entry, key), slot) in named.zip(&keys).zip(slots) {
+        if let (Some(fields), true) = (entry.as_object_mut(), digits(key).len() == 64) {
+            fields.insert("key".into(), forms::word(slot));
+        }
+    }
+    Ok(form)
+}
+
+/// A slot: up to 32 bytes in hex, short ones filled up with zeros in front.
+fn slot(key: &str) -> Result<U256, ErrorObjectOwned> {
+    let digits = digits(key);
+    if digits.len() > 64 {
+        return Err(error::invalid(
+            "unable to decode storage key: hex string too long, want at most 32 bytes",
+        ));
+    }
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(error::invalid("unable to decode storage key: hex string invalid"));
+    }
+    Ok(U256::from_str_radix(digits, 16).unwrap_or_default())
+}
+
+fn digits(key: &str) -> &str {
+    key.strip_prefix("0x").or_else(|| key.strip_prefix("0X")).unwrap_or(key)
 }
 
 fn block_by(api: &Api, args: &Args) -> Answer {

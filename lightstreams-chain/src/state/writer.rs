@@ -1,6 +1,6 @@
 //! Writing a state: flat records, tries, and the values that were there before.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use alloy_primitives::{B256, U256};
 use alloy_rlp::Decodable;
@@ -106,7 +106,35 @@ pub(crate) fn forget(staged: &Staged<'_>, number: u64) -> Result<(), KvError> {
 /// Takes back what block `number` changed, and returns the root of the state before it.
 pub(crate) fn unwind(staged: &Staged<'_>, number: u64, root: B256) -> Result<B256, KvError> {
     let mut changes = StateChanges::new();
-    for (key, value) in change_set(staged, number)? {
+    restore(change_set(staged, number)?, &mut changes)?;
+    forget(staged, number)?;
+    write(staged, changes, root, None)
+}
+
+/// What leads back to the state before the first of `blocks` from that after the last; `None` where that is more than
+/// `limit` blocks and records in all.
+pub(crate) fn restored(
+    staged: &Staged<'_>,
+    blocks: RangeInclusive<u64>,
+    limit: usize,
+) -> Result<Option<StateChanges>, KvError> {
+    let mut changes = StateChanges::new();
+    let mut records = 0;
+    // Of the values that a record had, that before the first block counts: it is put last.
+    for number in blocks.rev() {
+        let set = change_set(staged, number)?;
+        records += 1 + set.len();
+        if records > limit {
+            return Ok(None);
+        }
+        restore(set, &mut changes)?;
+    }
+    Ok(Some(changes))
+}
+
+/// Puts what was before a change set into `changes`.
+fn restore(set: Vec<Entry>, changes: &mut StateChanges) -> Result<(), KvError> {
+    for (key, value) in set {
         let (account, slot) = key.split_at_checked(32).unwrap_or((&key, &[]));
         let change = changes.entry(B256::from_slice(account)).or_default();
         if slot.is_empty() {
@@ -124,8 +152,7 @@ pub(crate) fn unwind(staged: &Staged<'_>, number: u64, root: B256) -> Result<B25
             change.slots.insert(B256::from_slice(slot), decode_slot(&value)?);
         }
     }
-    forget(staged, number)?;
-    write(staged, changes, root, None)
+    Ok(())
 }
 
 /// Writes `changes` over the state with the root `root`, notes what was there before in `log`, and returns the new root.

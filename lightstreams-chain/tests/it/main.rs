@@ -6,12 +6,14 @@ mod clique;
 mod consensus;
 mod crash;
 mod dev;
+mod file;
 mod genesis;
 mod headers;
 mod kv;
 #[cfg(any(feature = "rpc", feature = "p2p"))]
 mod network;
 mod pool;
+mod proof;
 mod reorg;
 #[cfg(feature = "rpc")]
 mod rpc;

@@ -9,7 +9,7 @@ use std::{
 use alloy_consensus::{TxEip1559, TxLegacy};
 use alloy_primitives::{Address, Bytes, TxKind, U256, address, bytes, hex};
 use jsonrpsee::RpcModule;
-use lightstreams_chain::{DEV_ACCOUNTS, HeaderRules, LocalSigner, rpc};
+use lightstreams_chain::{DEV_ACCOUNTS, HeaderRules, LocalSigner, proof, rpc};
 use serde_json::{Value, json};
 
 use crate::network::{Driver, Node, genesis};
@@ -695,4 +695,41 @@ fn installed(story: PathBuf) -> Option<PathBuf> {
             None
         }
     }
+}
+
+#[test]
+fn a_proof_of_the_past_and_of_the_present_has_the_fields_of_eip_1186_and_holds() {
+    let server = Server::new();
+    // SSTORE(1, 42) when called.
+    let contract = server.deploy(&bytes!("602a60015500"));
+    let to = TxKind::Call(contract.parse().unwrap());
+    let mut answers = Vec::new();
+    let slots = json!(["0x1", format!("0x{:064x}", 1), "0x02"]);
+    for _ in 0..2 {
+        server.send(1, to, bytes!("00"));
+        server.node.seal();
+    }
+    for (block, value) in [("0x0", "0x0"), ("0x1", "0x0"), ("0x2", "0x2a"), ("latest", "0x2a")] {
+        let proof = server.call("eth_getProof", json!([contract, slots, block]));
+        let header = server.call("eth_getBlockByNumber", json!([block, false]));
+        let keys: Vec<_> =
+            proof["storageProof"].as_array().unwrap().iter().map(|slot| slot["key"].clone()).collect();
+        assert_eq!(keys, [json!("0x1"), json!(format!("0x{:064x}", 1)), json!("0x2")]);
+        assert_eq!(proof["storageProof"][0]["value"], value, "{block}");
+        assert_eq!(proof["nonce"], if block == "0x0" { "0x0" } else { "0x1" });
+        let proof: proof::AccountProof = serde_json::from_value(proof).unwrap();
+        let root = header["stateRoot"].as_str().unwrap().parse().unwrap();
+        assert_eq!(proof.verify(root).unwrap().is_some(), block != "0x0");
+        answers.push(proof);
+    }
+    assert_eq!(
+        answers[0].code_hash,
+        U256::ZERO.to_be_bytes::<32>(),
+        "as go-ethereum writes what is not there"
+    );
+    assert_ne!(answers[2].account_proof, answers[3].account_proof, "another account changed in between");
+    for keys in [json!(["0xzz"]), json!([format!("0x{:066x}", 1)]), json!("0x1"), Value::Null] {
+        assert_eq!(server.error("eth_getProof", json!([contract, keys, "latest"])).0, -32602, "{keys}");
+    }
+    assert_eq!(server.error("eth_getProof", json!([contract, [], "0x99"])).1, "header not found");
 }

@@ -12,9 +12,9 @@ use serde_json::Value;
 use crate::headers::{GethChain, chain_names, decode_block, hex_bytes, json, unzstd, vectors};
 
 /// A time after all blocks of the vectors.
-const NOW: u64 = 4_000_000_000;
+pub(crate) const NOW: u64 = 4_000_000_000;
 
-fn open_geth(suite: &Path, name: &str) -> (Chain, Arc<Clique>) {
+pub(crate) fn open_geth(suite: &Path, name: &str) -> (Chain, Arc<Clique>) {
     let genesis = std::fs::read(suite.join("chains").join(name).join("genesis.json")).unwrap();
     let genesis = Genesis::from_json(&genesis).unwrap();
     let clique = Arc::new(Clique::for_genesis(&genesis));
