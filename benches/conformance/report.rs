@@ -5,12 +5,17 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
 };
 
 use serde_json::Value;
 
 /// Runs a suite over the folder of the vectors.
 pub(crate) type Run = fn(&Path, &mut Report);
+
+/// Cases that may fail: suite, name (`*` at its end for whatever follows), reason.
+pub(crate) type Excuse = (&'static str, &'static str, &'static str);
 
 /// The end of a case that did not pass.
 pub(crate) enum Stop {
@@ -35,27 +40,78 @@ pub(crate) fn failed<T>(why: impl Display) -> Result<T, Stop> {
 /// Counts the cases of one suite. What did not pass is told on standard error.
 pub(crate) struct Report {
     suite: &'static str,
-    may_fail: &'static [(&'static str, &'static str, &'static str)],
+    may_fail: &'static [Excuse],
     passed: usize,
     failed: usize,
     excused: usize,
     skipped: BTreeMap<&'static str, usize>,
+    /// Cases of a large suite that were not chosen to run.
+    left_out: usize,
 }
 
+/// Chooses cases of the large suites: all, or with the value `tenth` a fixed tenth of them.
+const CHOICE: &str = "LIGHTSTREAMS_CONFORMANCE";
+
 impl Report {
+    fn new(suite: &'static str, may_fail: &'static [Excuse]) -> Self {
+        Self { suite, may_fail, passed: 0, failed: 0, excused: 0, skipped: BTreeMap::new(), left_out: 0 }
+    }
+
     /// Runs a suite.
-    pub(crate) fn of(
-        suite: &'static str,
-        may_fail: &'static [(&'static str, &'static str, &'static str)],
-        root: &Path,
-        run: Run,
-    ) -> Self {
-        let mut report = Self { suite, may_fail, passed: 0, failed: 0, excused: 0, skipped: BTreeMap::new() };
+    pub(crate) fn of(suite: &'static str, may_fail: &'static [Excuse], root: &Path, run: Run) -> Self {
+        let mut report = Self::new(suite, may_fail);
         run(root, &mut report);
         for (reason, count) in &report.skipped {
             eprintln!("{suite}: skipped {count}: {reason}");
         }
+        if report.left_out > 0 {
+            eprintln!("{suite}: {CHOICE}=tenth left out {} cases", report.left_out);
+        }
         report
+    }
+
+    /// Whether a case of a large suite is to be run. The choice depends on its name alone.
+    pub(crate) fn chooses(&mut self, name: &str) -> bool {
+        // FNV-1a: the same everywhere and for ever.
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let chosen = hash % 10 == 0 || std::env::var_os(CHOICE).is_none_or(|choice| choice != "tenth");
+        self.left_out += usize::from(!chosen);
+        chosen
+    }
+
+    /// Runs `work` on each item, on all cores.
+    pub(crate) fn on_all_cores<T>(
+        &mut self,
+        items: impl Iterator<Item = T> + Send,
+        work: impl Fn(T, &mut Report) + Sync,
+    ) {
+        let items = Mutex::new(items);
+        let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let (suite, may_fail) = (self.suite, self.may_fail);
+        let worker = || {
+            let mut report = Self::new(suite, may_fail);
+            while let Some(item) = next() {
+                work(item, &mut report);
+            }
+            report
+        };
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let reports: Vec<Self> = thread::scope(|scope| {
+            let workers: Vec<_> = (0..cores).map(|_| scope.spawn(worker)).collect();
+            workers.into_iter().filter_map(|worker| worker.join().ok()).collect()
+        });
+        assert_eq!(reports.len(), cores, "a worker of {suite} stopped outside a case");
+        for report in reports {
+            self.passed += report.passed;
+            self.failed += report.failed;
+            self.excused += report.excused;
+            self.left_out += report.left_out;
+            for (reason, count) in report.skipped {
+                *self.skipped.entry(reason).or_default() += count;
+            }
+        }
     }
 
     /// Runs one case.
@@ -67,8 +123,10 @@ impl Report {
             Err(Stop::Failed(why)) => {
                 let name = name.to_string();
                 self.failed += 1;
-                let excuse =
-                    self.may_fail.iter().find(|(suite, case, _)| *suite == self.suite && *case == name);
+                let excuse = self
+                    .may_fail
+                    .iter()
+                    .find(|(suite, cases, _)| *suite == self.suite && matches_pattern(&name, cases));
                 if let Some((_, _, reason)) = excuse {
                     self.excused += 1;
                     eprintln!("{}: {name} may fail: {reason}", self.suite);
@@ -153,6 +211,13 @@ pub(crate) fn bytes(value: &Value, field: &str) -> Result<Vec<u8>, Stop> {
 /// The number of a field.
 pub(crate) fn number(value: &Value, field: &str) -> Result<u64, Stop> {
     value.get(field).and_then(Value::as_u64).ok_or_else(|| Stop::Failed(format!("no number {field:?}")))
+}
+
+fn matches_pattern(name: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start),
+        None => name == pattern,
+    }
 }
 
 fn message(panic: &(dyn Any + Send)) -> &str {

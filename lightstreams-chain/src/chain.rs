@@ -2,6 +2,7 @@
 
 mod file;
 mod import;
+mod ommers;
 mod open;
 pub(crate) mod prove;
 mod query;
@@ -19,6 +20,8 @@ use alloy_primitives::{Address, B256};
 
 pub use self::file::{ExportError, FileFault, FileProgress, ImportFileError};
 use self::import::Built;
+#[cfg(feature = "testing")]
+pub(crate) use self::open::write_state;
 use crate::{
     Ancestry, Block, BlockId, BlockRef, Engine, Genesis, HeadChange, HeadInfo, Kv, KvError, MinedReceipt,
     MinedTransaction, OpenError, PoolLimits, PooledTransaction, Receipt, StateError, StateView, SubmitError,

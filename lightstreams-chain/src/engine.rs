@@ -54,10 +54,35 @@ pub trait Ancestry {
     fn record(&self, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
 }
 
+/// What blocks may hold of that which only proof of work and proof of stake have a use for.
+///
+/// What is not permitted has one value from its fork on (no list, an empty list, zero), and another makes a block
+/// invalid; what is permitted follows the rules of its EIP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Permits {
+    /// Headers of blocks that did not become canonical, until Paris. Without: the list is empty.
+    pub ommers: bool,
+    /// EIP-4895, from Shanghai. Without: the list is empty.
+    pub withdrawals: bool,
+    /// EIP-4844, from Cancun. Without: no transaction carries blobs, and both fields of blob gas are zero.
+    pub blobs: bool,
+    /// EIP-4788, from Cancun: a root of the beacon chain, told to its contract. Without: zero, told to no one.
+    pub beacon_root: bool,
+    /// EIP-7685, from Prague: deposits (EIP-6110), withdrawals (EIP-7002) and consolidations (EIP-7251), by contracts that
+    /// must stand in the state. Without: there are none, whatever contracts there are.
+    pub requests: bool,
+}
+
+impl Permits {
+    /// All that Ethereum has.
+    pub const ALL: Self =
+        Self { ommers: true, withdrawals: true, blobs: true, beacon_root: true, requests: true };
+}
+
 /// The rules by which headers follow each other, and who sealed them.
 ///
 /// The chain itself checks what holds under every engine: number, parent hash, gas limits, base fee, the fields that a
-/// fork brings, ommers (none), and everything that follows from executing the body. An engine checks the rest:
+/// fork brings, the lists of the body, kinship of ommers, and everything that follows from executing. An engine checks the rest:
 /// `extra_data` with its seal, `beneficiary`, `nonce`, `mix_hash`, `difficulty`, `timestamp`.
 /// Answers depend on arguments alone; an implementation may cache, never decide by what it saw before.
 pub trait HeaderRules: Send + Sync {
@@ -102,9 +127,15 @@ pub trait HeaderRules: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// What is paid for a block beside its fees, credited after its transactions. Proof of authority pays nothing.
-    fn rewards(&self, header: &Header) -> Vec<(Address, U256)> {
-        let _ = header;
+    /// What blocks may hold. A proof-of-authority network has none of it, which is the default.
+    fn permits(&self) -> Permits {
+        Permits::default()
+    }
+
+    /// What is paid for the block of `header` with `ommers` beside its fees, credited after its transactions. Proof of authority
+    /// pays nothing, which is the default.
+    fn rewards(&self, header: &Header, ommers: &[Header]) -> Vec<(Address, U256)> {
+        let _ = (header, ommers);
         Vec::new()
     }
 }

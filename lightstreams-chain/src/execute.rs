@@ -6,31 +6,43 @@
 use std::collections::BTreeMap;
 
 use alloy_consensus::{Eip658Value, Header, Transaction as _, Typed2718};
-use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
+use alloy_eips::{
+    eip2935::HISTORY_STORAGE_ADDRESS,
+    eip4788::BEACON_ROOTS_ADDRESS,
+    eip4895::Withdrawal,
+    eip7002::{WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS, WITHDRAWAL_REQUEST_TYPE},
+    eip7251::{CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS, CONSOLIDATION_REQUEST_TYPE},
+    eip7685::Requests,
+};
 use alloy_genesis::GenesisAccount;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, logs_bloom};
 use revm::{
     Context, Database, DatabaseCommit, DatabaseRef, ExecuteEvm, MainBuilder, MainContext, MainnetEvm,
     SystemCallCommitEvm,
-    bytecode::Bytecode,
+    bytecode::{Bytecode, opcode::SSTORE},
     context::{BlockEnv, CfgEnv, ContextSetters, ContextTr, JournalTr, TxEnv},
     context_interface::{
-        CreateScheme,
+        CreateScheme, Host,
         block::BlobExcessGasAndPrice,
+        cfg::gas_params::GasId,
+        context::SStoreResult,
         either::Either,
-        journaled_state::account::JournaledAccountTr,
-        result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction},
+        journaled_state::{StateLoad, account::JournaledAccountTr},
+        result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction, ResultGas},
     },
     database::{BundleState, CacheDB, State, WrapDatabaseRef, states::bundle_state::BundleRetention},
     database_interface::{EmptyDB, bal::EvmDatabaseError},
-    handler::{EthFrame, EvmTr, FrameResult, Handler, MainnetContext, MainnetHandler, post_execution},
-    interpreter::{FrameInput, GasTracker, interpreter_action::FrameInit},
-    primitives::{KECCAK_EMPTY, eip4844::BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE, hardfork::SpecId},
+    handler::{EthFrame, EvmTr, FrameResult, Handler, ItemOrResult, MainnetContext, MainnetHandler},
+    interpreter::{
+        FrameInput, GasTracker, Instruction, InstructionContext, InstructionResult, InterpreterTypes,
+        instructions::host::sstore_with_gas_accounting, interpreter_action::FrameInit,
+    },
+    primitives::KECCAK_EMPTY,
     state::AccountInfo,
 };
 
 use crate::{
-    CallOutcome, HeadInfo, KvError, Receipt, StateError, Transaction, genesis,
+    CallOutcome, HeadInfo, InvalidBlock, KvError, Receipt, StateError, Transaction, dao, deposits, genesis,
     rules::{Forks, Rules},
     state::{ChangeLog, ReadError, Staged, TipState, changes_of, write},
 };
@@ -52,6 +64,11 @@ pub(crate) struct Executor<'a, 'kv> {
     log: ChangeLog,
     receipts: Vec<Receipt>,
     gas_used: u64,
+    blob_gas_used: u64,
+    /// Whose logs are deposits, where there are requests.
+    deposit_contract: Option<Address>,
+    requests: bool,
+    blobs: bool,
 }
 
 /// What a block came to.
@@ -59,7 +76,31 @@ pub(crate) struct Executed {
     pub(crate) root: B256,
     pub(crate) receipts: Vec<Receipt>,
     pub(crate) gas_used: u64,
+    pub(crate) blob_gas_used: u64,
+    /// EIP-7685: what the block asks of the beacon chain; empty where that is not permitted.
+    pub(crate) requests: Requests,
     pub(crate) log: ChangeLog,
+}
+
+/// What a transaction came to.
+pub(crate) struct Ran {
+    /// Gas it spent, before refunds too.
+    pub(crate) gas: ResultGas,
+    /// What its outermost call returned.
+    pub(crate) output: Bytes,
+}
+
+/// Why a block could not be begun or ended.
+pub(crate) enum BlockError {
+    /// It cannot stand here.
+    Invalid(InvalidBlock),
+    Storage(KvError),
+}
+
+impl From<KvError> for BlockError {
+    fn from(error: KvError) -> Self {
+        Self::Storage(error)
+    }
 }
 
 /// Why a transaction did not run.
@@ -82,13 +123,7 @@ impl<'a, 'kv> Executor<'a, 'kv> {
     ) -> Result<Self, KvError> {
         let forks = rules.forks_of(header, parent);
         let state = State::builder().with_database_ref(TipState(staged)).with_bundle_update().build();
-        let mut cfg = CfgEnv::new_with_spec(forks.spec);
-        cfg.chain_id = rules.chain_id();
-        let evm = Context::mainnet()
-            .with_db(state)
-            .with_cfg(cfg)
-            .with_block(block_env(header, forks, author))
-            .build_mainnet();
+        let evm = machine(state, cfg_env(rules, forks), block_env(header, forks, author), forks);
         let mut executor = Self {
             staged,
             forks,
@@ -99,8 +134,24 @@ impl<'a, 'kv> Executor<'a, 'kv> {
             log: ChangeLog::default(),
             receipts: Vec::new(),
             gas_used: 0,
+            blob_gas_used: 0,
+            deposit_contract: rules.deposit_contract(),
+            requests: forks.prague && rules.permits().requests,
+            blobs: rules.permits().blobs,
         };
-        executor.record_parent(parent.hash)?;
+        if rules.moves_the_dao(header.number) {
+            executor.move_the_dao()?;
+        }
+        if let Some(root) =
+            header.parent_beacon_block_root.filter(|_| forks.cancun && rules.permits().beacon_root)
+        {
+            // EIP-4788
+            executor.tell(BEACON_ROOTS_ADDRESS, root)?;
+        }
+        if forks.prague {
+            // EIP-2935
+            executor.tell(HISTORY_STORAGE_ADDRESS, parent.hash)?;
+        }
         Ok(executor)
     }
 
@@ -110,12 +161,19 @@ impl<'a, 'kv> Executor<'a, 'kv> {
     }
 
     /// Runs `transaction`, signed by `sender`. After an error the block is as it was before.
-    pub(crate) fn transact(&mut self, transaction: &Transaction, sender: Address) -> Result<(), TxError> {
+    pub(crate) fn transact(&mut self, transaction: &Transaction, sender: Address) -> Result<Ran, TxError> {
         if transaction.gas_limit() > self.gas_left() {
             return Err(TxError::NoRoom);
         }
+        let blob_gas_used =
+            self.blob_gas_used.saturating_add(transaction.blob_gas_used().unwrap_or_default());
         if transaction.is_eip4844() {
-            return Err(TxError::Invalid("blob transactions are not part of this chain".into()));
+            let Some(params) = self.forks.blobs.filter(|_| self.blobs) else {
+                return Err(TxError::Invalid("blob transactions are not part of this chain".into()));
+            };
+            if blob_gas_used > params.max_blob_gas_per_block() {
+                return Err(TxError::NoRoom);
+            }
         }
         if transaction.is_legacy() && transaction.chain_id().is_some() && !self.forks.eip155 {
             return Err(TxError::Invalid("signed for a chain id before EIP-155".into()));
@@ -129,6 +187,8 @@ impl<'a, 'kv> Executor<'a, 'kv> {
                 },
             )?;
         self.gas_used = self.gas_used.saturating_add(result.tx_gas_used());
+        self.blob_gas_used = blob_gas_used;
+        let ran = Ran { gas: *result.gas(), output: result.output().cloned().unwrap_or_default() };
         let status = if self.forks.byzantium {
             Eip658Value::Eip658(result.is_success())
         } else {
@@ -140,37 +200,111 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         self.receipts.push(match transaction.ty() {
             0 => Receipt::Legacy(receipt),
             1 => Receipt::Eip2930(receipt),
+            3 => Receipt::Eip4844(receipt),
             4 => Receipt::Eip7702(receipt),
             _ => Receipt::Eip1559(receipt),
         });
-        Ok(())
+        Ok(ran)
     }
 
-    /// Ends the block, paying `rewards`.
-    pub(crate) fn finish(mut self, rewards: &[(Address, U256)]) -> Result<Executed, KvError> {
-        for (address, amount) in rewards {
-            self.evm.ctx.journal_mut().load_account_mut(*address).map_err(storage)?.incr_balance(*amount);
+    /// Ends the block, paying `withdrawals` and `rewards`.
+    pub(crate) fn finish(
+        mut self,
+        withdrawals: &[Withdrawal],
+        rewards: &[(Address, U256)],
+    ) -> Result<Executed, BlockError> {
+        // EIP-4895 counts in gwei.
+        let withdrawn = withdrawals.iter().map(|withdrawal| (withdrawal.address, withdrawal.amount_wei()));
+        for (address, amount) in withdrawn.chain(rewards.iter().copied()) {
+            self.evm.ctx.journal_mut().load_account_mut(address).map_err(storage)?.incr_balance(amount);
         }
-        let state = self.evm.finalize();
-        self.evm.ctx.db_mut().commit(state);
+        self.commit();
+        let requests = if self.requests { self.collect_requests()? } else { Requests::default() };
         let root = self.flush()?;
-        Ok(Executed { root, receipts: self.receipts, gas_used: self.gas_used, log: self.log })
+        Ok(Executed {
+            root,
+            receipts: self.receipts,
+            gas_used: self.gas_used,
+            blob_gas_used: self.blob_gas_used,
+            requests,
+            log: self.log,
+        })
     }
 
-    /// EIP-2935: the parent's hash goes into the history contract, where there is one.
-    fn record_parent(&mut self, parent: B256) -> Result<(), KvError> {
-        if !self.forks.prague {
+    /// Runs a block's first system calls: `contract` is told `word`, if it has code.
+    fn tell(&mut self, contract: Address, word: B256) -> Result<(), KvError> {
+        if !self.has_code(contract)? {
             return Ok(());
         }
-        let contract = self.evm.ctx.db_mut().basic(HISTORY_STORAGE_ADDRESS).map_err(storage)?;
-        if contract.is_none_or(|contract| contract.code_hash == KECCAK_EMPTY) {
-            return Ok(());
-        }
-        match self.evm.system_call_commit(HISTORY_STORAGE_ADDRESS, parent.0.into()) {
+        match self.evm.system_call_commit(contract, word.0.into()) {
             Err(EVMError::Database(error)) => Err(storage(error)),
             // A system call that fails has no effect and does not concern the block.
             _ => Ok(()),
         }
+    }
+
+    /// EIP-7685: deposits from the logs, withdrawals and consolidations from their contracts.
+    fn collect_requests(&mut self) -> Result<Requests, BlockError> {
+        let mut requests = Requests::default();
+        if let Some(contract) = self.deposit_contract {
+            let logs = self.receipts.iter().flat_map(|receipt| receipt.logs());
+            let deposits = deposits::in_logs(contract, logs).map_err(BlockError::Invalid)?;
+            requests.push_request_with_type(deposits::TYPE, deposits);
+        }
+        let contracts = [
+            (WITHDRAWAL_REQUEST_TYPE, WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS),
+            (CONSOLIDATION_REQUEST_TYPE, CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS),
+        ];
+        for (kind, contract) in contracts {
+            requests.push_request_with_type(kind, self.ask(contract)?);
+        }
+        Ok(requests)
+    }
+
+    /// EIP-7002, EIP-7251: a system contract at the end of a block, without which or in whose failure there is no block.
+    fn ask(&mut self, contract: Address) -> Result<Bytes, BlockError> {
+        let failed =
+            |reason: &'static str| BlockError::Invalid(InvalidBlock::SystemCall { contract, reason });
+        if !self.has_code(contract)? {
+            return Err(failed("there is no contract"));
+        }
+        match self.evm.system_call_commit(contract, Bytes::new()) {
+            Ok(ExecutionResult::Success { output, .. }) => Ok(output.into_data()),
+            Ok(_) => Err(failed("the call did not succeed")),
+            Err(EVMError::Database(error)) => Err(storage(error).into()),
+            Err(_) => Err(failed("the call could not be run")),
+        }
+    }
+
+    fn has_code(&mut self, address: Address) -> Result<bool, KvError> {
+        let account = self.evm.ctx.db_mut().basic(address).map_err(storage)?;
+        Ok(account.is_some_and(|account| account.code_hash != KECCAK_EMPTY && !account.code_hash.is_zero()))
+    }
+
+    /// EIP-779: all balances of The DAO and its children go to the contract that refunds.
+    fn move_the_dao(&mut self) -> Result<(), KvError> {
+        let journal = self.evm.ctx.journal_mut();
+        let mut sum = U256::ZERO;
+        for address in dao::ACCOUNTS {
+            let mut account = journal.load_account_mut(address).map_err(storage)?;
+            sum = sum.saturating_add(*account.balance());
+            account.set_balance(U256::ZERO);
+        }
+        journal.load_account_mut(dao::REFUND).map_err(storage)?.incr_balance(sum);
+        let mut state = self.evm.finalize();
+        for account in state.values_mut().filter(|account| account.is_empty()) {
+            // Before EIP-161 an account without anything stays.
+            account.mark_touch();
+            account.mark_created();
+        }
+        self.evm.ctx.db_mut().commit(state);
+        Ok(())
+    }
+
+    /// Hands what stands in the journal to the state.
+    fn commit(&mut self) {
+        let state = self.evm.finalize();
+        self.evm.ctx.db_mut().commit(state);
     }
 
     /// Stages what ran so far, and returns the root of the state.
@@ -211,18 +345,14 @@ pub(crate) fn run_message<DB: DatabaseRef<Error = ReadError>>(
     db: DB,
     message: Message<'_>,
 ) -> Result<CallOutcome, MessageError> {
-    let mut cfg = CfgEnv::new_with_spec(message.forks.spec);
-    cfg.chain_id = rules.chain_id();
+    let mut cfg = cfg_env(rules, message.forks);
     cfg.disable_nonce_check = !message.check_nonce;
     cfg.disable_block_gas_limit = true;
     cfg.disable_eip3607 = true;
     cfg.disable_base_fee = message.tx.gas_price == 0;
     cfg.tx_gas_limit_cap = Some(u64::MAX);
-    let mut evm = Context::mainnet()
-        .with_db(WrapDatabaseRef(db))
-        .with_cfg(cfg)
-        .with_block(block_env(message.header, message.forks, message.author))
-        .build_mainnet();
+    let block = block_env(message.header, message.forks, message.author);
+    let mut evm = machine(WrapDatabaseRef(db), cfg, block, message.forks);
     let result = evm.transact_one(message.tx).map_err(|error| match error {
         EVMError::Transaction(error) => MessageError::Refused(error),
         EVMError::Database(ReadError(error)) => MessageError::State(error),
@@ -262,18 +392,13 @@ pub(crate) fn construct(
         }
     }
     let forks = rules.forks(0, header.timestamp, U256::ZERO);
-    let mut cfg = CfgEnv::new_with_spec(forks.spec);
-    cfg.chain_id = rules.chain_id();
+    let mut cfg = cfg_env(rules, forks);
     cfg.disable_nonce_check = true;
     cfg.disable_block_gas_limit = true;
     cfg.disable_eip3607 = true;
     cfg.disable_base_fee = true;
     cfg.tx_gas_limit_cap = Some(u64::MAX);
-    let mut evm = Context::mainnet()
-        .with_db(db)
-        .with_cfg(cfg)
-        .with_block(block_env(header, forks, Address::ZERO))
-        .build_mainnet();
+    let mut evm = machine(db, cfg, block_env(header, forks, Address::ZERO), forks);
     let mut handler = BlockHandler::new(None);
     handler.create_at = Some(address);
     let tx = TxEnv {
@@ -329,7 +454,26 @@ struct BlockHandler<DB> {
     _db: std::marker::PhantomData<fn(DB)>,
 }
 
-impl<DB: Database> BlockHandler<DB> {
+/// What EIP-7610 asks of a state.
+trait Accounts: Database {
+    /// Whether `address` has storage and neither code nor a nonce.
+    fn has_only_storage(&self, address: Address) -> Result<bool, Self::Error>;
+}
+
+impl Accounts for TipDb<'_, '_> {
+    fn has_only_storage(&self, address: Address) -> Result<bool, Self::Error> {
+        let found = self.database.0.has_only_storage(address);
+        found.map_err(|error| EvmDatabaseError::Database(error.into()))
+    }
+}
+
+impl Accounts for CacheDB<EmptyDB> {
+    fn has_only_storage(&self, _: Address) -> Result<bool, Self::Error> {
+        Ok(false)
+    }
+}
+
+impl<DB: Accounts> BlockHandler<DB> {
     fn new(fee_recipient: Option<Address>) -> Self {
         Self { fee_recipient, create_at: None, _db: std::marker::PhantomData }
     }
@@ -350,12 +494,68 @@ impl<DB: Database> BlockHandler<DB> {
         evm.ctx.db_mut().commit(state);
         Ok(result)
     }
+
+    /// Begins a call or a creation; the result if it ends at once.
+    fn begin_frame(
+        &self,
+        evm: &mut Evm<DB>,
+        init: FrameInit,
+    ) -> Result<Option<FrameResult>, EVMError<DB::Error>> {
+        let occupied = match &init.frame_input {
+            FrameInput::Create(create) => {
+                let nonce = evm.ctx.journal_mut().load_account(create.caller())?.info.nonce;
+                Some(create.created_address(nonce))
+            }
+            _ => None,
+        };
+        let occupied = match occupied {
+            Some(address) if evm.ctx.db().has_only_storage(address)? => Some(address),
+            _ => None,
+        };
+        // EIP-7610: storage stands in the way of a creation as code and a nonce do, and the machine knows of those.
+        if let Some(address) = occupied {
+            evm.ctx.journal_mut().load_account(address)?;
+            set_nonce(evm, address, 1);
+        }
+        let begun = match evm.frame_init(init)? {
+            ItemOrResult::Item(_) => None,
+            ItemOrResult::Result(result) => Some(result),
+        };
+        if let Some(address) = occupied {
+            set_nonce(evm, address, 0);
+        }
+        Ok(begun)
+    }
 }
 
-impl<DB: Database> Handler for BlockHandler<DB> {
+/// Sets the nonce of a loaded account, out of the journal's sight.
+fn set_nonce<DB: Database>(evm: &mut Evm<DB>, address: Address, nonce: u64) {
+    if let Some(account) = evm.ctx.journal_mut().inner.state.get_mut(&address) {
+        account.info.nonce = nonce;
+    }
+}
+
+impl<DB: Accounts> Handler for BlockHandler<DB> {
     type Evm = Evm<DB>;
     type Error = EVMError<DB::Error>;
     type HaltReason = HaltReason;
+
+    fn run_exec_loop(&mut self, evm: &mut Self::Evm, first: FrameInit) -> Result<FrameResult, Self::Error> {
+        if let Some(result) = self.begin_frame(evm, first)? {
+            return Ok(result);
+        }
+        loop {
+            let result = match evm.frame_run()? {
+                ItemOrResult::Item(init) => self.begin_frame(evm, init)?,
+                ItemOrResult::Result(result) => Some(result),
+            };
+            if let Some(result) = result
+                && let Some(result) = evm.frame_return_result(result)?
+            {
+                return Ok(result);
+            }
+        }
+    }
 
     fn reward_beneficiary(
         &self,
@@ -364,14 +564,16 @@ impl<DB: Database> Handler for BlockHandler<DB> {
     ) -> Result<(), Self::Error> {
         use revm::context_interface::{Block, Transaction};
 
-        let Some(recipient) = self.fee_recipient else {
-            return post_execution::reward_beneficiary(evm.ctx(), exec_result.gas())
-                .map_err(EVMError::Database);
-        };
         let (block, tx, _, journal, _, _) = evm.ctx().all_mut();
-        let price = U256::from(tx.effective_gas_price(u128::from(block.basefee())));
+        let price = tx.effective_gas_price(u128::from(block.basefee()));
+        let (recipient, price) = match self.fee_recipient {
+            Some(recipient) => (recipient, price),
+            // EIP-1559: the base fee is burnt. Before London it is zero.
+            None => (block.beneficiary(), price.saturating_sub(u128::from(block.basefee()))),
+        };
         let used = exec_result.gas().used().saturating_sub(exec_result.gas().reservoir());
-        journal.load_account_mut(recipient)?.incr_balance(price.saturating_mul(U256::from(used)));
+        let fee = U256::from(price).saturating_mul(U256::from(used));
+        journal.load_account_mut(recipient)?.incr_balance(fee);
         Ok(())
     }
 
@@ -391,6 +593,49 @@ impl<DB: Database> Handler for BlockHandler<DB> {
     }
 }
 
+/// Ethereum's machine in the state `db`.
+fn machine<DB: Database>(db: DB, mut cfg: CfgEnv, block: BlockEnv, forks: Forks) -> Evm<DB> {
+    if forks.eip1283 {
+        // The prices of EIP-1283 are those of its successor at what reading a slot cost in its day.
+        let (read, set, reset) = (200, 20_000, 5_000);
+        cfg.gas_params.override_gas([
+            (GasId::sstore_static(), read),
+            (GasId::sstore_set_without_load_cost(), set - read),
+            (GasId::sstore_reset_without_cold_load_cost(), reset - read),
+            (GasId::sstore_set_refund(), set - read),
+            (GasId::sstore_reset_refund(), reset - read),
+        ]);
+    }
+    let mut evm = Context::mainnet().with_db(db).with_cfg(cfg).with_block(block).build_mainnet();
+    if forks.eip1283 {
+        evm.instruction.insert_instruction(SSTORE, Instruction::new(sstore_eip1283), 0);
+    }
+    evm
+}
+
+/// SSTORE between Constantinople and Petersburg: net gas metering without the sentry of EIP-2200.
+fn sstore_eip1283<IT: InterpreterTypes, H: Host + ?Sized>(
+    context: InstructionContext<'_, H, IT>,
+) -> Result<(), InstructionResult> {
+    sstore_with_gas_accounting(context, |context, _, load: &StateLoad<SStoreResult>| {
+        let params = context.host.gas_params();
+        let (gas, refund) =
+            (params.sstore_dynamic_gas(true, &load.data, false), params.sstore_refund(true, &load.data));
+        if !context.interpreter.gas.record_regular_cost(gas) {
+            return Err(InstructionResult::OutOfGas);
+        }
+        context.interpreter.gas.record_refund(refund);
+        Ok(())
+    })
+}
+
+fn cfg_env(rules: &Rules, forks: Forks) -> CfgEnv {
+    let mut cfg = CfgEnv::new_with_spec(forks.spec);
+    cfg.chain_id = rules.chain_id();
+    cfg.max_blobs_per_tx = forks.blobs.map(|params| params.max_blobs_per_tx);
+    cfg
+}
+
 fn block_env(header: &Header, forks: Forks, author: Address) -> BlockEnv {
     BlockEnv {
         number: U256::from(header.number),
@@ -400,10 +645,10 @@ fn block_env(header: &Header, forks: Forks, author: Address) -> BlockEnv {
         basefee: header.base_fee_per_gas.unwrap_or(0),
         difficulty: header.difficulty,
         prevrandao: forks.paris.then_some(header.mix_hash),
-        blob_excess_gas_and_price: forks
-            .spec
-            .is_enabled_in(SpecId::CANCUN)
-            .then(|| BlobExcessGasAndPrice::new(0, BLOB_BASE_FEE_UPDATE_FRACTION_PRAGUE)),
+        blob_excess_gas_and_price: forks.blobs.map(|params| {
+            let excess_blob_gas = header.excess_blob_gas.unwrap_or(0);
+            BlobExcessGasAndPrice { excess_blob_gas, blob_gasprice: params.calc_blob_fee(excess_blob_gas) }
+        }),
         ..BlockEnv::default()
     }
 }
@@ -422,8 +667,8 @@ pub(crate) fn tx_env(transaction: &Transaction, sender: Address) -> TxEnv {
         chain_id: transaction.chain_id(),
         access_list: transaction.access_list().cloned().unwrap_or_default(),
         gas_priority_fee: transaction.max_priority_fee_per_gas(),
-        blob_hashes: Vec::new(),
-        max_fee_per_blob_gas: 0,
+        blob_hashes: transaction.blob_versioned_hashes().unwrap_or_default().to_vec(),
+        max_fee_per_blob_gas: transaction.max_fee_per_blob_gas().unwrap_or(0),
         authorization_list: transaction
             .authorization_list()
             .unwrap_or_default()

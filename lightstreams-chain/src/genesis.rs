@@ -16,7 +16,7 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, root::state_root_unhashed};
 use serde::{Deserialize, Serialize};
 
-use crate::{execute, rules::Rules};
+use crate::{Permits, execute, rules::Rules};
 
 /// Names that `config.lightstreams.contracts` may have.
 const CONTRACTS: [&str; 11] = [
@@ -37,6 +37,8 @@ const CONTRACTS: [&str; 11] = [
 const GAS_LIMIT: u64 = 30_000_000;
 /// Base fee of block 0 where the market makes it.
 const INITIAL_BASE_FEE: u64 = 1_000_000_000;
+/// Blobs of one block at most, whatever a blob schedule would like.
+const BLOBS_MAX: u64 = 1 << 16;
 /// The longest time between empty blocks.
 const EMPTY_BLOCK_MS_MAX: u64 = 60_000;
 /// The time between empty blocks where a file does not say.
@@ -140,10 +142,16 @@ impl Genesis {
     /// Reads a genesis file.
     pub fn from_json(json: &[u8]) -> Result<Self, GenesisError> {
         let malformed = |error: serde_json::Error| GenesisError::Json(error.to_string());
-        let file: serde_json::Value = serde_json::from_slice(json).map_err(malformed)?;
+        let mut file: serde_json::Value = serde_json::from_slice(json).map_err(malformed)?;
         for field in ["alloc", "difficulty", "gasLimit"] {
             if file.get(field).is_none() {
                 return Err(GenesisError::field(field, "is missing"));
+            }
+        }
+        let accounts = file.get_mut("alloc").and_then(serde_json::Value::as_object_mut);
+        for account in accounts.into_iter().flat_map(|accounts| accounts.values_mut()) {
+            if let Some(account) = account.as_object_mut() {
+                account.entry("balance").or_insert_with(|| "0x0".into());
             }
         }
         Self::new(serde_json::from_value(file).map_err(malformed)?)
@@ -278,7 +286,7 @@ impl Genesis {
         init_code: Bytes,
         sender: Address,
     ) -> Result<(), GenesisError> {
-        let rules = Rules::new(self);
+        let rules = Rules::new(self, Permits::default());
         let header = self.header();
         let changed = execute::construct(&rules, &header, &self.file.alloc, address, init_code, sender)
             .map_err(|reason| GenesisError::Constructor { address, reason })?;
@@ -291,7 +299,7 @@ impl Genesis {
     /// Header of block 0.
     pub fn header(&self) -> Header {
         let file = &self.file;
-        let rules = Rules::new(self);
+        let rules = Rules::new(self, Permits::default());
         let forks = rules.forks(0, file.timestamp, U256::ZERO);
         let base_fee = file.base_fee_per_gas.and_then(|fee| u64::try_from(fee).ok());
         Header {
@@ -362,7 +370,15 @@ fn check_forks(config: &alloy_genesis::ChainConfig) -> Result<(), GenesisError> 
         ("pragueTime", config.prague_time),
         ("osakaTime", config.osaka_time),
     ];
-    for forks in [&blocks[..], &times[..]] {
+    let blobs = [
+        ("osakaTime", config.osaka_time),
+        ("bpo1Time", config.bpo1_time),
+        ("bpo2Time", config.bpo2_time),
+        ("bpo3Time", config.bpo3_time),
+        ("bpo4Time", config.bpo4_time),
+        ("bpo5Time", config.bpo5_time),
+    ];
+    for forks in [&blocks[..], &times[..], &blobs[..]] {
         let mut last: Option<(&str, Option<u64>)> = None;
         for (name, at) in forks {
             if let (Some(at), Some((earlier, before))) = (at, last)
@@ -379,12 +395,36 @@ fn check_forks(config: &alloy_genesis::ChainConfig) -> Result<(), GenesisError> 
     if config.shanghai_time.is_some() && config.london_block.is_none() {
         return Err(GenesisError::field("config.shanghaiTime", "is set, but londonBlock is not"));
     }
+    check_blob_schedule(config)?;
     for (name, at) in [("amsterdamTime", config.amsterdam_time), ("bogotaTime", config.bogota_time)] {
         if at.is_some() {
             return Err(GenesisError::field(
                 format!("config.{name}"),
                 "this software knows the forks to Osaka",
             ));
+        }
+    }
+    Ok(())
+}
+
+/// EIP-7840: entries that a price can be computed from, and one for each fork that has no numbers of its own.
+fn check_blob_schedule(config: &alloy_genesis::ChainConfig) -> Result<(), GenesisError> {
+    let field = |name: &str| format!("config.blobSchedule.{name}");
+    for (name, params) in &config.blob_schedule {
+        if params.update_fraction == 0 || params.update_fraction > u128::from(u64::MAX) {
+            return Err(GenesisError::field(field(name), "baseFeeUpdateFraction must be 1 to 2^64 - 1"));
+        }
+        if params.target_blob_count > params.max_blob_count || params.max_blob_count > BLOBS_MAX {
+            return Err(GenesisError::field(
+                field(name),
+                format!("target must not be more than max, nor max than {BLOBS_MAX}"),
+            ));
+        }
+    }
+    let bare = [("bpo3", config.bpo3_time), ("bpo4", config.bpo4_time), ("bpo5", config.bpo5_time)];
+    for (name, at) in bare {
+        if at.is_some() && !config.blob_schedule.contains_key(name) {
+            return Err(GenesisError::field(field(name), format!("is missing, but {name}Time is set")));
         }
     }
     Ok(())

@@ -68,8 +68,9 @@
 //! can be read, and proven to whoever knows the block's hash ([`proof`]); a change of head leaves nothing of the other
 //! branch behind. Nothing that comes from outside panics, and every queue is bounded.
 //!
-//! **Not here.** Clocks, threads and sockets, but in the modules behind `rpc` and `p2p`, which are components to compose; blob
-//! transactions, ommers and withdrawals; keys beyond a signer in memory; content, permissions and files.
+//! **Not here.** Clocks, threads and sockets, but in the modules behind `rpc` and `p2p`, which are components to compose; blobs,
+//! ommers, withdrawals and requests under proof of authority, whose engines do not permit them ([`Permits`]); seals of proof of
+//! work; keys beyond a signer in memory; content, permissions and files.
 //!
 //! | feature | brings |
 //! |---|---|
@@ -111,6 +112,10 @@ mod blocks;
 #[cfg(feature = "std")]
 mod cache;
 #[cfg(feature = "std")]
+mod dao;
+#[cfg(feature = "std")]
+mod deposits;
+#[cfg(feature = "std")]
 mod execute;
 #[cfg(feature = "std")]
 mod rules;
@@ -130,7 +135,9 @@ pub use chain::{Chain, ExportError, FileFault, FileProgress, ImportFileError, Op
 #[cfg(feature = "std")]
 pub use clique::{Clique, CliqueConfig, Snapshot, Tally, Vote};
 #[cfg(feature = "std")]
-pub use engine::{Ancestry, BlockRef, Engine, EngineError, ForkChoice, HeadInfo, HeaderRules, InvalidHeader};
+pub use engine::{
+    Ancestry, BlockRef, Engine, EngineError, ForkChoice, HeadInfo, HeaderRules, InvalidHeader, Permits,
+};
 #[cfg(feature = "std")]
 pub use genesis::{EngineKind, EngineSwitch, FeePolicy, Genesis, GenesisError, NetworkConfig};
 #[cfg(feature = "fjall")]

@@ -3,14 +3,17 @@
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
 use alloy_eips::{
     eip1559::{BaseFeeParams, INITIAL_BASE_FEE},
+    eip4844::DATA_GAS_PER_BLOB,
+    eip7594::MAX_BLOBS_PER_TX_FUSAKA,
     eip7685::EMPTY_REQUESTS_HASH,
+    eip7840::{BLOB_BASE_COST, BlobParams},
 };
 use alloy_genesis::ChainConfig;
 use alloy_primitives::{Address, B256, U256};
 use alloy_trie::EMPTY_ROOT_HASH;
 use revm::primitives::hardfork::SpecId;
 
-use crate::{FeePolicy, Genesis, HeadInfo, InvalidHeader};
+use crate::{FeePolicy, Genesis, HeadInfo, InvalidHeader, Permits};
 
 /// The lowest gas limit of a block.
 const GAS_LIMIT_MIN: u64 = 5_000;
@@ -29,12 +32,15 @@ pub(crate) struct Rules {
     config: ChainConfig,
     fee_policy: FeePolicy,
     fee_recipient: Option<Address>,
+    permits: Permits,
 }
 
 /// What is active in a block.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Forks {
     pub(crate) spec: SpecId,
+    /// Constantinople as it was before Petersburg took EIP-1283 back.
+    pub(crate) eip1283: bool,
     pub(crate) homestead: bool,
     pub(crate) eip155: bool,
     pub(crate) byzantium: bool,
@@ -44,16 +50,34 @@ pub(crate) struct Forks {
     pub(crate) cancun: bool,
     pub(crate) prague: bool,
     pub(crate) osaka: bool,
+    /// What blobs cost and how many there may be, from Cancun on.
+    pub(crate) blobs: Option<BlobParams>,
 }
 
 impl Rules {
-    pub(crate) fn new(genesis: &Genesis) -> Self {
+    /// The rules of `genesis`, where blocks may hold what `permits` says.
+    pub(crate) fn new(genesis: &Genesis, permits: Permits) -> Self {
         let network = genesis.network();
         Self {
             config: genesis.file().config.clone(),
             fee_policy: network.map_or(FeePolicy::Market, |network| network.fee_policy),
             fee_recipient: network.and_then(|network| network.fee_recipient),
+            permits,
         }
+    }
+
+    pub(crate) fn permits(&self) -> Permits {
+        self.permits
+    }
+
+    /// EIP-779: whether the balances of The DAO move at the beginning of block `number`.
+    pub(crate) fn moves_the_dao(&self, number: u64) -> bool {
+        self.config.dao_fork_support && self.config.dao_fork_block == Some(number)
+    }
+
+    /// EIP-6110: whose logs are deposits, if the genesis names a contract.
+    pub(crate) fn deposit_contract(&self) -> Option<Address> {
+        self.config.deposit_contract_address
     }
 
     pub(crate) fn chain_id(&self) -> u64 {
@@ -92,7 +116,6 @@ impl Rules {
             (at(config.london_block), SpecId::LONDON),
             (at(config.berlin_block), SpecId::BERLIN),
             (at(config.istanbul_block), SpecId::ISTANBUL),
-            // No chain of today ran Constantinople without Petersburg.
             (at(config.petersburg_block) || at(config.constantinople_block), SpecId::PETERSBURG),
             (at(config.byzantium_block), SpecId::BYZANTIUM),
             (at(config.eip158_block), SpecId::SPURIOUS_DRAGON),
@@ -102,6 +125,8 @@ impl Rules {
         let spec = ladder.iter().find(|(active, _)| *active).map_or(SpecId::FRONTIER, |(_, spec)| *spec);
         Forks {
             spec,
+            eip1283: spec == SpecId::PETERSBURG
+                && config.petersburg_block.is_some_and(|block| block > number),
             homestead: at(config.homestead_block),
             eip155: at(config.eip155_block),
             byzantium: at(config.byzantium_block),
@@ -111,7 +136,51 @@ impl Rules {
             cancun,
             prague,
             osaka,
+            blobs: cancun.then(|| self.blob_params(time, osaka)),
         }
+    }
+
+    /// EIP-7840, EIP-7892: the newest entry of the blob schedule that is active at `time`.
+    fn blob_params(&self, time: u64, osaka: bool) -> BlobParams {
+        let config = &self.config;
+        let schedule = [
+            ("bpo5", config.bpo5_time, None),
+            ("bpo4", config.bpo4_time, None),
+            ("bpo3", config.bpo3_time, None),
+            ("bpo2", config.bpo2_time, Some(BlobParams::bpo2())),
+            ("bpo1", config.bpo1_time, Some(BlobParams::bpo1())),
+            ("osaka", config.osaka_time, Some(BlobParams::osaka())),
+            ("prague", config.prague_time, Some(BlobParams::prague())),
+            ("cancun", config.cancun_time, Some(BlobParams::cancun())),
+        ];
+        let active = schedule.into_iter().filter(|(_, at, _)| at.is_some_and(|at| at <= time));
+        let params = active
+            .filter_map(|(name, _, default)| config.blob_schedule.get(name).copied().or(default))
+            .next()
+            .unwrap_or_else(BlobParams::cancun);
+        // A schedule in a file does not say what Osaka brought: EIP-7594's limit and EIP-7918's reserve.
+        if osaka {
+            params.with_max_blobs_per_tx(MAX_BLOBS_PER_TX_FUSAKA).with_blob_base_cost(BLOB_BASE_COST)
+        } else {
+            params.with_max_blobs_per_tx(params.max_blob_count).with_blob_base_cost(0)
+        }
+    }
+
+    /// EIP-4844, EIP-7918: the excess blob gas of a block with `params` on `parent`.
+    fn excess_blob_gas(&self, params: &BlobParams, parent: &Header) -> u64 {
+        let excess = parent.excess_blob_gas.unwrap_or(0);
+        let used = parent.blob_gas_used.unwrap_or(0);
+        let (sum, target) = (excess.saturating_add(used), params.target_blob_gas_per_block());
+        let Some(above) = sum.checked_sub(target) else { return 0 };
+        let reserve = U256::from(params.blob_base_cost)
+            .saturating_mul(U256::from(parent.base_fee_per_gas.unwrap_or(0)));
+        let price = U256::from(params.calc_blob_fee(excess)).saturating_mul(U256::from(DATA_GAS_PER_BLOB));
+        if params.blob_base_cost == 0 || reserve <= price {
+            return above;
+        }
+        let spare = params.max_blob_count.saturating_sub(params.target_blob_count);
+        let scaled = u128::from(used) * u128::from(spare) / u128::from(params.max_blob_count.max(1));
+        excess.saturating_add(u64::try_from(scaled).unwrap_or(u64::MAX))
     }
 
     /// What is active in the block of `header` on `parent`.
@@ -165,25 +234,36 @@ impl Rules {
         }
     }
 
-    /// Puts the fields into `header` that come with the forks of its time.
-    pub(crate) fn set_fork_fields(&self, header: &mut Header, forks: Forks) {
+    /// Puts the fields into `header`, a child of `parent`, that come with the forks of its time, as far as they do not
+    /// follow from its body.
+    pub(crate) fn set_fork_fields(&self, header: &mut Header, parent: &Header, forks: Forks) {
+        let root = header.parent_beacon_block_root.filter(|_| self.permits.beacon_root).unwrap_or_default();
         header.withdrawals_root = forks.shanghai.then_some(EMPTY_ROOT_HASH);
-        header.parent_beacon_block_root = forks.cancun.then_some(B256::ZERO);
+        header.parent_beacon_block_root = forks.cancun.then_some(root);
         header.blob_gas_used = forks.cancun.then_some(0);
-        header.excess_blob_gas = forks.cancun.then_some(0);
+        header.excess_blob_gas = forks.blobs.map(|params| self.next_excess_blob_gas(&params, parent));
         header.requests_hash = forks.prague.then_some(EMPTY_REQUESTS_HASH);
+    }
+
+    fn next_excess_blob_gas(&self, params: &BlobParams, parent: &Header) -> u64 {
+        if self.permits.blobs { self.excess_blob_gas(params, parent) } else { 0 }
     }
 
     /// Checks `header` as the child of `parent`, before its engine does.
     pub(crate) fn verify_header(&self, header: &Header, parent: &HeadInfo) -> Result<(), InvalidHeader> {
         let forks = self.forks_of(header, parent);
+        let permits = self.permits;
         ensure(header.parent_hash == parent.hash, "parentHash", "is not the parent's hash")?;
         ensure(
             parent.header.number.checked_add(1) == Some(header.number),
             "number",
             "does not follow the parent's",
         )?;
-        ensure(header.ommers_hash == EMPTY_OMMER_ROOT_HASH, "sha3Uncles", "ommers are not allowed")?;
+        ensure(
+            (permits.ommers && !forks.paris) || header.ommers_hash == EMPTY_OMMER_ROOT_HASH,
+            "sha3Uncles",
+            "ommers are not allowed",
+        )?;
         ensure(header.gas_used <= header.gas_limit, "gasUsed", "is more than gasLimit")?;
         let base = self.gas_limit_base(&parent.header);
         ensure(
@@ -192,22 +272,40 @@ impl Rules {
             "gasLimit",
             "moves too far from the parent's",
         )?;
-        let mut expected = header.clone();
-        self.set_fork_fields(&mut expected, forks);
         ensure(
             header.base_fee_per_gas == self.base_fee(header.number, &parent.header),
             "baseFeePerGas",
             "is not what follows from the parent",
         )?;
-        ensure(header.withdrawals_root == expected.withdrawals_root, "withdrawalsRoot", FORK_FIELD)?;
-        ensure(header.blob_gas_used == expected.blob_gas_used, "blobGasUsed", FORK_FIELD)?;
+        // What the engine permits is there from its fork on with whatever value; what it does not has the one value.
+        let mut expected = header.clone();
+        self.set_fork_fields(&mut expected, &parent.header, forks);
+        let fits = |permitted: bool, found: Option<B256>, expected: Option<B256>| {
+            found == expected || (permitted && found.is_some() && expected.is_some())
+        };
+        ensure(
+            fits(permits.withdrawals, header.withdrawals_root, expected.withdrawals_root),
+            "withdrawalsRoot",
+            FORK_FIELD,
+        )?;
+        let most = forks.blobs.map(|params| params.max_blob_gas_per_block()).filter(|_| permits.blobs);
+        ensure(
+            header.blob_gas_used.is_some() == forks.cancun
+                && header.blob_gas_used.unwrap_or(0) <= most.unwrap_or(0),
+            "blobGasUsed",
+            FORK_FIELD,
+        )?;
         ensure(header.excess_blob_gas == expected.excess_blob_gas, "excessBlobGas", FORK_FIELD)?;
         ensure(
             header.parent_beacon_block_root == expected.parent_beacon_block_root,
             "parentBeaconBlockRoot",
             FORK_FIELD,
         )?;
-        ensure(header.requests_hash == expected.requests_hash, "requestsHash", FORK_FIELD)?;
+        ensure(
+            fits(permits.requests, header.requests_hash, expected.requests_hash),
+            "requestsHash",
+            FORK_FIELD,
+        )?;
         ensure(header.block_access_list_hash.is_none(), "blockAccessListHash", FORK_FIELD)?;
         ensure(header.slot_number.is_none(), "slotNumber", FORK_FIELD)
     }

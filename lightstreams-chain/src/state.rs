@@ -21,6 +21,8 @@ use revm::{
     state::AccountInfo,
 };
 
+#[cfg(feature = "testing")]
+pub(crate) use self::trie::{NodeSource, Trie};
 pub(crate) use self::{
     path::{account_path, slot_path},
     staged::Staged,
@@ -169,6 +171,19 @@ impl From<KvError> for ReadError {
 /// The state at the tip of what is staged, as the EVM reads it.
 #[derive(Clone, Copy)]
 pub(crate) struct TipState<'a, 'kv>(pub(crate) &'a Staged<'kv>);
+
+impl TipState<'_, '_> {
+    /// Whether `address` has storage and neither code nor a nonce.
+    pub(crate) fn has_only_storage(&self, address: Address) -> Result<bool, KvError> {
+        let Some(record) = self.0.get(Table::Accounts, keccak256(address).as_slice())? else {
+            return Ok(false);
+        };
+        let account = decode_account(&record)?;
+        Ok(account.nonce == 0
+            && account.code_hash == KECCAK_EMPTY
+            && account.storage_root != alloy_trie::EMPTY_ROOT_HASH)
+    }
+}
 
 impl DatabaseRef for TipState<'_, '_> {
     type Error = ReadError;

@@ -1,10 +1,18 @@
-//! What a team needs to hold its own implementations to the promises of the seams.
+//! What a team needs to hold its own implementations to the promises of the seams, and this crate to what others say of
+//! Ethereum.
+
+mod ethash;
+mod transition;
 
 use std::cmp::Ordering;
 
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, U256};
 
+pub use self::{
+    ethash::Ethash,
+    transition::{After, Ran, TestError, TestState, trie_root},
+};
 use crate::{Ancestry, Batch, EngineError, ForkChoice, HeadInfo, HeaderRules, Kv, Table};
 
 /// An engine without seals, for tests: a block is of whoever its beneficiary names, and the heavier chain wins.
@@ -66,7 +74,7 @@ impl HeaderRules for NoSeal {
         Ok(())
     }
 
-    fn rewards(&self, header: &Header) -> Vec<(Address, U256)> {
+    fn rewards(&self, header: &Header, _: &[Header]) -> Vec<(Address, U256)> {
         if self.reward.is_zero() { Vec::new() } else { vec![(header.beneficiary, self.reward)] }
     }
 }

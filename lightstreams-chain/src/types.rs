@@ -9,9 +9,10 @@ use alloy_rlp::Decodable;
 
 use crate::{BlockRef, HeadInfo, InvalidHeader, KvError};
 
-/// A signed transaction of any type that Ethereum knows; blob transactions are decoded, and refused in blocks.
+/// A signed transaction of any type that Ethereum knows; one with blobs comes without their sidecar.
 pub type Transaction = EthereumTxEnvelope<TxEip4844>;
-/// A block: header, transactions, no ommers, and from Shanghai on an empty list of withdrawals.
+/// A block: header, transactions, ommers, and from Shanghai on withdrawals. An engine says whether there may be ommers or
+/// withdrawals ([`crate::Permits`]).
 pub type Block = alloy_consensus::Block<Transaction>;
 /// Reads one block in RLP, and nothing but one: what is accepted has no other encoding.
 pub fn decode_block(rlp: &[u8]) -> Result<Block, BlockRlpError> {
@@ -368,6 +369,20 @@ pub enum InvalidBlock {
         /// Why not.
         reason: String,
     },
+    /// The ommers cannot stand here.
+    #[error("ommers: {rule}")]
+    Ommers {
+        /// What is wrong with one of them.
+        rule: &'static str,
+    },
+    /// What the block would ask of the beacon chain (EIP-7685) cannot be told.
+    #[error("system contract {contract}: {reason}")]
+    SystemCall {
+        /// The contract.
+        contract: Address,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The block descends from one that is invalid.
     #[error("its ancestor {0} is invalid")]
     Ancestor(B256),
@@ -395,6 +410,9 @@ pub enum BuildError {
     /// The engine does not let this authority build here.
     #[error(transparent)]
     Engine(#[from] crate::EngineError),
+    /// No block can follow the head under the rules of the genesis: a contract is missing that they want.
+    #[error("no block can follow the head")]
+    Invalid(#[source] InvalidBlock),
     /// Our storage failed.
     #[error("chain storage failed")]
     Storage(#[from] KvError),

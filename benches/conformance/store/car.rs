@@ -14,8 +14,10 @@ use lightstreams_store::{
 };
 use serde_json::Value;
 
-use super::tar::members;
-use crate::report::{Outcome, Report, Stop, ensure, failed, files_below, list, number, text};
+use crate::{
+    report::{Outcome, Report, Stop, ensure, failed, files_below, list, number, text},
+    tar::members,
+};
 
 pub(crate) fn run(root: &Path, report: &mut Report) {
     fixtures(&root.join("ipfs-car-fixtures"), report);
@@ -84,11 +86,11 @@ fn archives(folder: &Path, report: &mut Report) {
             report.case(path.display(), || Err(Stop::Skipped("the program xz is not installed")));
             continue;
         };
-        for member in members(&tar.stdout) {
+        for member in members(&tar.stdout[..]) {
             let is_file = matches!(member.kind, b'0' | 0) && !member.name.contains("/._");
             if is_file && member.name.ends_with(".car") {
                 let version = if member.bytes.starts_with(b"\x0a\xa1\x67version\x02") { 2 } else { 1 };
-                report.case(&member.name, || car(member.bytes, version).map(drop));
+                report.case(&member.name, || car(&member.bytes, version).map(drop));
             }
         }
     }

@@ -15,8 +15,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
-use super::{input, kubo_import, tar::members};
-use crate::report::{Outcome, Report, Stop, ensure, failed, list, number, text};
+use super::{input, kubo_import};
+use crate::{
+    report::{Outcome, Report, Stop, ensure, failed, list, number, text},
+    tar,
+};
 
 const DEFECT: &str = "Kubo's answer is marked as a defect; ours is asserted in the tests of the gateway";
 
@@ -203,7 +206,7 @@ fn every_range(row: &Value, answer: &Answer) -> Outcome {
 
 /// The archive has the members, times aside that Kubo takes from its clock.
 fn same_members(row: &Value, tar: &[u8]) -> Outcome {
-    let members = members(tar);
+    let members: Vec<_> = tar::members(tar).collect();
     let expected = list(&row["tar"]);
     ensure(members.len() == expected.len(), format_args!("{} members", members.len()))?;
     for member in expected {

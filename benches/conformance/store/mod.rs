@@ -10,6 +10,5 @@ pub(crate) mod ipns;
 pub(crate) mod kubo_gateway;
 pub(crate) mod kubo_import;
 pub(crate) mod multiformats;
-mod tar;
 pub(crate) mod unixfs_import;
 pub(crate) mod unixfs_spec;

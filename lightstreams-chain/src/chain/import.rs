@@ -2,16 +2,16 @@
 
 use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 
-use alloy_consensus::{Header, proofs, transaction::SignerRecoverable};
+use alloy_consensus::{Header, Transaction as _, proofs, transaction::SignerRecoverable};
 use alloy_primitives::{Address, B256};
 use alloy_rlp::Encodable;
 
 use super::{Chain, Tip, Writer};
 use crate::{
     Ancestry, Batch, Block, BlockRef, BuildAttributes, BuildError, EngineError, HeadChange, HeadInfo,
-    ImportError, Imported, InvalidBlock, KvError, Table, Transaction,
+    ImportError, Imported, InvalidBlock, KvError, Permits, Table, Transaction,
     blocks::{Blocks, prune, stage_canonical, stage_known, unstage_canonical, unstage_known},
-    execute::{Executed, Executor, TxError, block_bloom},
+    execute::{BlockError, Executed, Executor, TxError, block_bloom},
     rules::{BLOCK_BYTES_MAX, Forks},
     state::{Staged, unwind},
     tables,
@@ -84,7 +84,7 @@ impl Chain {
         let mut header = self.rules.next_header(&head, self.options.gas_limit_target);
         self.engine.prepare(&mut header, &head, attributes.author, self, attributes.now)?;
         let forks = self.rules.forks_of(&header, &head);
-        self.rules.set_fork_fields(&mut header, forks);
+        self.rules.set_fork_fields(&mut header, &head.header, forks);
 
         let staged = Staged::new(self.kv());
         let mut executor = Executor::begin(&self.rules, &staged, &head, &header, attributes.author)?;
@@ -92,10 +92,16 @@ impl Chain {
             true => self.fill(&mut executor, &header, forks)?,
             false => Vec::new(),
         };
-        let executed = executor.finish(&self.engine.rewards(&header))?;
+        let executed =
+            executor.finish(&[], &self.engine.rewards(&header, &[])).map_err(|error| match error {
+                BlockError::Invalid(reason) => BuildError::Invalid(reason),
+                BlockError::Storage(error) => BuildError::Storage(error),
+            })?;
 
         header.state_root = executed.root;
         header.gas_used = executed.gas_used;
+        header.blob_gas_used = forks.cancun.then_some(executed.blob_gas_used);
+        header.requests_hash = forks.prague.then(|| executed.requests.requests_hash());
         header.logs_bloom = block_bloom(&executed.receipts);
         header.receipts_root = proofs::calculate_receipt_root(&executed.receipts);
         header.transactions_root = proofs::calculate_transaction_root(&transactions);
@@ -123,7 +129,7 @@ impl Chain {
             let fits = !forks.osaka || bytes.saturating_add(size) <= BLOCK_BYTES_MAX;
             let result = if fits { executor.transact(&transaction, sender) } else { Err(TxError::NoRoom) };
             match result {
-                Ok(()) => {
+                Ok(_) => {
                     bytes = bytes.saturating_add(size);
                     transactions.push((*transaction).clone());
                     continue;
@@ -201,7 +207,8 @@ impl Chain {
         self.engine.verify_header(header, parent, self, now).map_err(|error| engine_failed(error, hash))?;
         let author = self.engine.author(header).map_err(|error| engine_failed(error, hash))?;
         let forks = self.rules.forks_of(header, parent);
-        check_body(&block, forks).map_err(invalid)?;
+        check_body(&block, forks, self.rules.permits()).map_err(invalid)?;
+        self.check_ommers(&block, hash, parent, now)?;
         let senders = block
             .body
             .transactions
@@ -375,14 +382,22 @@ impl Chain {
         for (index, transaction) in candidate.block.body.transactions.iter().enumerate() {
             let sender = candidate.senders.get(index).copied().unwrap_or_default();
             let reason = match executor.transact(transaction, sender) {
-                Ok(()) => continue,
+                Ok(_) => continue,
                 Err(TxError::Storage(error)) => return Err(error.into()),
                 Err(TxError::NoRoom) => "its gas is more than the block has left".into(),
                 Err(TxError::Invalid(reason)) => reason,
             };
             return Err(Failure::Invalid(this, InvalidBlock::Transaction { index, reason }));
         }
-        let executed = executor.finish(&self.engine.rewards(header))?;
+        let body = &candidate.block.body;
+        let withdrawals = body.withdrawals.as_ref().map_or(&[][..], |withdrawals| withdrawals);
+        let executed =
+            executor.finish(withdrawals, &self.engine.rewards(header, &body.ommers)).map_err(|error| {
+                match error {
+                    BlockError::Invalid(reason) => Failure::Invalid(this, reason),
+                    BlockError::Storage(error) => Failure::Storage(error),
+                }
+            })?;
         check_executed(header, &executed).map_err(|reason| Failure::Invalid(this, reason))?;
         Ok(self.stage_executed(staged, candidate, executed)?)
     }
@@ -467,7 +482,7 @@ impl Writer {
     }
 }
 
-fn engine_failed(error: EngineError, block: B256) -> ImportError {
+pub(super) fn engine_failed(error: EngineError, block: B256) -> ImportError {
     match error {
         EngineError::Invalid(error) => ImportError::Invalid { block, reason: error.into() },
         EngineError::Future { time, now, .. } => ImportError::Future { time, now },
@@ -480,30 +495,41 @@ fn engine_failed(error: EngineError, block: B256) -> ImportError {
     }
 }
 
-fn check_body(block: &Block, forks: Forks) -> Result<(), InvalidBlock> {
-    if block.header.transactions_root != proofs::calculate_transaction_root(&block.body.transactions) {
-        return Err(InvalidBlock::Body { rule: "the transactions have another root than the header says" });
-    }
-    if !block.body.ommers.is_empty() {
-        return Err(InvalidBlock::Body { rule: "ommers are not allowed" });
-    }
-    let withdrawals = block.body.withdrawals.as_ref().map(|withdrawals| withdrawals.len());
-    if withdrawals != forks.shanghai.then_some(0) {
-        return Err(InvalidBlock::Body {
-            rule: "the list of withdrawals must be empty from Shanghai on, and absent before",
-        });
-    }
+fn check_body(block: &Block, forks: Forks, permits: Permits) -> Result<(), InvalidBlock> {
+    let (header, body) = (&block.header, &block.body);
+    let ensure = |holds: bool, rule: &'static str| match holds {
+        true => Ok(()),
+        false => Err(InvalidBlock::Body { rule }),
+    };
+    ensure(
+        header.transactions_root == proofs::calculate_transaction_root(&body.transactions),
+        "the transactions have another root than the header says",
+    )?;
+    // Where the engine permits no ommers and no withdrawals, the header's two fields are those of empty lists.
+    ensure(
+        header.ommers_hash == body.calculate_ommers_root(),
+        "the ommers have another hash than the header says",
+    )?;
+    ensure(
+        header.withdrawals_root == body.calculate_withdrawals_root(),
+        "the withdrawals have another root than the header says",
+    )?;
+    let blob_gas = body.transactions.iter().filter_map(|transaction| transaction.blob_gas_used());
+    let blob_gas = blob_gas.fold(0, u64::saturating_add);
+    ensure(
+        !permits.blobs || blob_gas == header.blob_gas_used.unwrap_or(0),
+        "the transactions have another amount of blob gas than the header says",
+    )?;
     // EIP-7934
-    if forks.osaka && block.length() > BLOCK_BYTES_MAX {
-        return Err(InvalidBlock::Body { rule: "the block has more than 8,388,608 bytes" });
-    }
-    Ok(())
+    ensure(!forks.osaka || block.length() <= BLOCK_BYTES_MAX, "the block has more than 8,388,608 bytes")
 }
 
 fn check_executed(header: &Header, executed: &Executed) -> Result<(), InvalidBlock> {
     let receipts_root = proofs::calculate_receipt_root(&executed.receipts);
     let bloom = block_bloom(&executed.receipts);
-    let fields: [(&'static str, bool, String, String); 4] = [
+    let requests_hash = header.requests_hash.map(|_| executed.requests.requests_hash());
+    let shown = |hash: Option<B256>| hash.map_or_else(|| "absent".into(), |hash| hash.to_string());
+    let fields: [(&'static str, bool, String, String); 5] = [
         (
             "gasUsed",
             header.gas_used == executed.gas_used,
@@ -515,6 +541,12 @@ fn check_executed(header: &Header, executed: &Executed) -> Result<(), InvalidBlo
             header.receipts_root == receipts_root,
             header.receipts_root.to_string(),
             receipts_root.to_string(),
+        ),
+        (
+            "requestsHash",
+            header.requests_hash == requests_hash,
+            shown(header.requests_hash),
+            shown(requests_hash),
         ),
         ("logsBloom", header.logs_bloom == bloom, header.logs_bloom.to_string(), bloom.to_string()),
         (

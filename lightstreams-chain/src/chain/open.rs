@@ -51,7 +51,7 @@ pub(super) fn open(
     let final_block = stored_ref(kv.as_ref(), tables::FINAL)?;
     let oldest = oldest_state(kv.as_ref(), &head)?;
     Ok(Chain {
-        rules: Rules::new(&genesis),
+        rules: Rules::new(&genesis, engine.permits()),
         genesis,
         genesis_hash,
         engine,
@@ -83,6 +83,22 @@ fn oldest_state(kv: &dyn Kv, head: &HeadInfo) -> Result<u64, KvError> {
 
 fn write_genesis(genesis: &Genesis, info: &HeadInfo, kv: &dyn Kv) -> Result<(), OpenError> {
     let staged = Staged::new(kv);
+    let root = write_state(genesis, &staged)?;
+    if root != info.header.state_root {
+        return Err(KvError::corrupt(Table::AccountTrie, "the genesis state has another root").into());
+    }
+    let mut block = Block::uncle(info.header.clone());
+    block.body.withdrawals = info.header.withdrawals_root.map(|_| Default::default());
+    stage_known(&staged, info, &block, &[]);
+    stage_canonical(&staged, info, &block, &[]);
+    staged.put(Table::Meta, tables::FINAL, tables::encode_ref(info.block_ref()));
+    staged.put(Table::Meta, tables::GENESIS, genesis_record(genesis, info.hash));
+    staged.put(Table::Meta, tables::SCHEMA, SCHEMA.to_be_bytes());
+    Ok(kv.commit(staged.into_batch())?)
+}
+
+/// Stages the accounts of `genesis`, and returns the root of their state.
+pub(crate) fn write_state(genesis: &Genesis, staged: &Staged<'_>) -> Result<B256, KvError> {
     let mut changes = StateChanges::new();
     for (address, account) in genesis.alloc() {
         let code = genesis::code_of(account);
@@ -104,18 +120,7 @@ fn write_genesis(genesis: &Genesis, info: &HeadInfo, kv: &dyn Kv) -> Result<(), 
             AccountChange { info: Some(Some(fields)), wipe: false, slots: slots.collect() },
         );
     }
-    let root = write(&staged, changes, EMPTY_ROOT_HASH, None)?;
-    if root != info.header.state_root {
-        return Err(KvError::corrupt(Table::AccountTrie, "the genesis state has another root").into());
-    }
-    let mut block = Block::uncle(info.header.clone());
-    block.body.withdrawals = info.header.withdrawals_root.map(|_| Default::default());
-    stage_known(&staged, info, &block, &[]);
-    stage_canonical(&staged, info, &block, &[]);
-    staged.put(Table::Meta, tables::FINAL, tables::encode_ref(info.block_ref()));
-    staged.put(Table::Meta, tables::GENESIS, genesis_record(genesis, info.hash));
-    staged.put(Table::Meta, tables::SCHEMA, SCHEMA.to_be_bytes());
-    Ok(kv.commit(staged.into_batch())?)
+    write(staged, changes, EMPTY_ROOT_HASH, None)
 }
 
 /// The hash of the genesis, and its configuration, which is not part of the hash.

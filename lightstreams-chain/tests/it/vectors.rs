@@ -251,7 +251,7 @@ impl HeaderRules for Besu {
         Ok(())
     }
 
-    fn rewards(&self, header: &Header) -> Vec<(Address, U256)> {
+    fn rewards(&self, header: &Header, _: &[Header]) -> Vec<(Address, U256)> {
         let coins = if header.number < 3 { 5 } else { 2 };
         vec![(header.beneficiary, U256::from(coins) * U256::from(10).pow(U256::from(18)))]
     }
