@@ -1,8 +1,8 @@
 //! Reading and staging blocks, whatever lies beneath.
 
-use alloy_consensus::Header;
-use alloy_primitives::{Address, B256, U256};
-use alloy_rlp::Decodable;
+use alloy_consensus::{Eip658Value, Header, TxReceipt, TxType, Typed2718};
+use alloy_primitives::{Address, B256, Log, U256};
+use alloy_rlp::{Decodable, Encodable};
 
 use crate::{
     Ancestry, Block, BlockRef, HeadInfo, Kv, KvError, Receipt, Table,
@@ -62,7 +62,7 @@ impl<R: Read> Blocks<R> {
 
     pub(crate) fn receipts(&self, block: BlockRef) -> Result<Option<Vec<Receipt>>, KvError> {
         let Some(record) = self.0.read(Table::Receipts, &tables::block(block))? else { return Ok(None) };
-        Decodable::decode(&mut record.as_slice())
+        decode_receipts(&record)
             .map(Some)
             .map_err(|_| KvError::corrupt(Table::Receipts, "receipts do not decode"))
     }
@@ -109,7 +109,7 @@ pub(crate) fn unstage_known(staged: &Staged<'_>, block: BlockRef) {
 /// Stages an executed block as the canonical one of its number, and the head.
 pub(crate) fn stage_canonical(staged: &Staged<'_>, info: &HeadInfo, block: &Block, receipts: &[Receipt]) {
     let number = tables::number(info.number());
-    staged.put(Table::Receipts, tables::block(info.block_ref()), alloy_rlp::encode(receipts.to_vec()));
+    staged.put(Table::Receipts, tables::block(info.block_ref()), encode_receipts(receipts));
     staged.put(Table::Canon, number.clone(), info.hash.as_slice());
     for (index, transaction) in block.body.transactions.iter().enumerate() {
         let place = tables::dated(&number, index as u64);
@@ -145,6 +145,47 @@ pub(crate) fn prune(staged: &Staged<'_>, number: u64, keep: u64) -> Result<(), K
         }
     }
     Ok(())
+}
+
+/// Receipts as they are stored: without the blooms, which follow from the logs.
+fn encode_receipts(receipts: &[Receipt]) -> Vec<u8> {
+    let list = |payload_length| alloy_rlp::Header { list: true, payload_length };
+    let payload = |receipt: &Receipt| {
+        receipt.ty().length()
+            + receipt.status_or_post_state().length()
+            + receipt.cumulative_gas_used().length()
+            + alloy_rlp::list_length(receipt.logs())
+    };
+    let sum = receipts.iter().map(|receipt| list(payload(receipt)).length_with_payload()).sum();
+    let mut record = Vec::with_capacity(list(sum).length_with_payload());
+    list(sum).encode(&mut record);
+    for receipt in receipts {
+        list(payload(receipt)).encode(&mut record);
+        receipt.ty().encode(&mut record);
+        receipt.status_or_post_state().encode(&mut record);
+        receipt.cumulative_gas_used().encode(&mut record);
+        alloy_rlp::encode_list(receipt.logs(), &mut record);
+    }
+    record
+}
+
+fn decode_receipts(mut record: &[u8]) -> alloy_rlp::Result<Vec<Receipt>> {
+    #[derive(alloy_rlp::RlpDecodable)]
+    struct Stored {
+        ty: u8,
+        status: Eip658Value,
+        cumulative_gas_used: u64,
+        logs: Vec<Log>,
+    }
+
+    let stored: Vec<Stored> = Decodable::decode(&mut record)?;
+    let receipts = stored.into_iter().map(|stored| {
+        let Stored { ty, status, cumulative_gas_used, logs } = stored;
+        let ty = TxType::try_from(ty).map_err(|_| alloy_rlp::Error::Custom("no such type"))?;
+        let receipt = alloy_consensus::Receipt { status, cumulative_gas_used, logs };
+        Ok(Receipt::from_typed(ty, receipt.with_bloom()))
+    });
+    receipts.collect()
 }
 
 fn log_keys(receipts: &[Receipt], number: u64) -> impl Iterator<Item = Vec<u8>> {

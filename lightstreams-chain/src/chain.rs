@@ -25,7 +25,7 @@ pub(crate) use self::open::write_state;
 use crate::{
     Ancestry, Block, BlockId, BlockRef, Engine, Genesis, HeadChange, HeadInfo, Kv, KvError, MinedReceipt,
     MinedTransaction, OpenError, PoolLimits, PooledTransaction, Receipt, StateError, StateView, SubmitError,
-    blocks::Blocks, pool::Pool, rules::Rules,
+    blocks::Blocks, pool::Pool, rules::Rules, state::Hot,
 };
 
 /// How much is kept, and how much one query may cost.
@@ -89,6 +89,8 @@ struct Tip {
 struct Writer {
     /// The block built last, so that it need not be executed again once it is sealed.
     built: Option<Built>,
+    /// What is known of the state of the head.
+    hot: Hot,
     /// Hashes of blocks found invalid, the oldest first.
     invalid: VecDeque<B256>,
     invalid_set: BTreeSet<B256>,

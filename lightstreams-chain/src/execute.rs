@@ -15,7 +15,7 @@ use alloy_eips::{
     eip7685::Requests,
 };
 use alloy_genesis::GenesisAccount;
-use alloy_primitives::{Address, B256, Bytes, TxKind, U256, logs_bloom};
+use alloy_primitives::{Address, B256, Bloom, Bytes, TxKind, U256};
 use revm::{
     Context, Database, DatabaseCommit, DatabaseRef, ExecuteEvm, MainBuilder, MainContext, MainnetEvm,
     SystemCallCommitEvm,
@@ -319,8 +319,8 @@ impl<'a, 'kv> Executor<'a, 'kv> {
 }
 
 /// Bloom over all logs of a block.
-pub(crate) fn block_bloom(receipts: &[Receipt]) -> alloy_primitives::Bloom {
-    logs_bloom(receipts.iter().flat_map(|receipt| receipt.logs()))
+pub(crate) fn block_bloom(receipts: &[Receipt]) -> Bloom {
+    receipts.iter().fold(Bloom::ZERO, |bloom, receipt| bloom | *receipt.logs_bloom())
 }
 
 /// Settings of a message that is run outside a block.

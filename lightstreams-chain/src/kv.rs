@@ -34,7 +34,7 @@ pub enum Table {
     Bodies,
     /// Number and hash to the senders of the transactions.
     Senders,
-    /// Number and hash to receipts.
+    /// Number and hash to receipts, without the blooms.
     Receipts,
     /// Transaction hash to number and index in the canonical chain.
     Transactions,
@@ -48,7 +48,7 @@ pub enum Table {
     AccountTrie,
     /// Keccak of an address and path to node of its storage trie.
     StorageTrie,
-    /// Number to what the block changed, with the values before.
+    /// Number to the keys of what the block changed; the values before are in the histories.
     Changes,
     /// Keccak of an address and number to the account before that block.
     AccountHistory,
@@ -130,56 +130,73 @@ const _: Option<&dyn Kv> = None;
 /// Writes that belong together. A later write to a key replaces an earlier one.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
-    writes: BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    tables: [Writes; Table::ALL.len()],
 }
+
+type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 impl Batch {
     /// Puts `value` under `key`.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.writes.insert((table, key.into()), Some(value.into()));
+        self.table_mut(table).insert(key.into(), Some(value.into()));
     }
 
     /// Removes `key`; one that is absent stays so.
     pub fn remove(&mut self, table: Table, key: impl Into<Vec<u8>>) {
-        self.writes.insert((table, key.into()), None);
+        self.table_mut(table).insert(key.into(), None);
     }
 
     /// What the batch does to `key`: `None` if nothing, `Some(None)` if it removes it.
     pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
-        // A tuple of owned parts is the key of the map; the look-up copies at most 72 bytes.
-        self.writes.get(&(table, key.to_vec())).map(|value| value.as_deref())
+        self.table(table).get(key).map(Option::as_deref)
     }
 
     /// The writes to `table` from `from` on, ascending.
     pub fn range(&self, table: Table, from: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
-        self.writes
-            .range((Bound::Included((table, from.to_vec())), Bound::Unbounded))
-            .take_while(move |((t, _), _)| *t == table)
-            .map(|((_, key), value)| (key.as_slice(), value.as_deref()))
+        self.table(table)
+            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
+            .map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 
-    /// All writes: table, key, and the value or `None` for a removal.
+    /// All writes: table, key, and the value or `None` for a removal; tables in their order, keys ascending.
     pub fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
-        self.writes.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_deref()))
+        Table::ALL.into_iter().zip(&self.tables).flat_map(|(table, writes)| {
+            writes.iter().map(move |(key, value)| (table, key.as_slice(), value.as_deref()))
+        })
+    }
+
+    /// All writes, as [`iter`](Self::iter) lists them.
+    pub fn into_writes(self) -> impl Iterator<Item = (Table, Vec<u8>, Option<Vec<u8>>)> {
+        Table::ALL
+            .into_iter()
+            .zip(self.tables)
+            .flat_map(|(table, writes)| writes.into_iter().map(move |(key, value)| (table, key, value)))
     }
 
     /// How many keys the batch writes or removes.
     pub fn len(&self) -> usize {
-        self.writes.len()
+        self.tables.iter().map(Writes::len).sum()
     }
 
     /// Whether the batch does nothing.
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.tables.iter().all(Writes::is_empty)
     }
-}
 
-impl IntoIterator for Batch {
-    type Item = ((Table, Vec<u8>), Option<Vec<u8>>);
-    type IntoIter = std::collections::btree_map::IntoIter<(Table, Vec<u8>), Option<Vec<u8>>>;
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is a map for each table, in the order of their numbers"
+    )]
+    fn table(&self, table: Table) -> &Writes {
+        &self.tables[table as usize]
+    }
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.writes.into_iter()
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is a map for each table, in the order of their numbers"
+    )]
+    fn table_mut(&mut self, table: Table) -> &mut Writes {
+        &mut self.tables[table as usize]
     }
 }
 
@@ -212,36 +229,34 @@ impl KvError {
     }
 }
 
-type Tables = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
-
 /// Tables in memory: for tests, tools and embedders that keep nothing.
 #[derive(Debug, Default)]
 pub struct MemoryKv {
-    tables: RwLock<Tables>,
+    tables: RwLock<[BTreeMap<Vec<u8>, Vec<u8>>; Table::ALL.len()]>,
 }
 
+#[expect(clippy::indexing_slicing, reason = "there is a map for each table, in the order of their numbers")]
 impl Kv for MemoryKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(tables.get(&(table, key.to_vec())).cloned())
+        Ok(tables[table as usize].get(key).cloned())
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(tables
-            .range((Bound::Included((table, from.to_vec())), Bound::Unbounded))
-            .take_while(|((t, _), _)| *t == table)
+        Ok(tables[table as usize]
+            .range::<[u8], _>((Bound::Included(from), Bound::Unbounded))
             .take(limit)
-            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .map(|(key, value)| (key.clone(), value.clone()))
             .collect())
     }
 
     fn commit(&self, batch: Batch) -> Result<(), KvError> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        for (key, value) in batch {
+        for (table, key, value) in batch.into_writes() {
             match value {
-                Some(value) => tables.insert(key, value),
-                None => tables.remove(&key),
+                Some(value) => tables[table as usize].insert(key, value),
+                None => tables[table as usize].remove(&key),
             };
         }
         Ok(())

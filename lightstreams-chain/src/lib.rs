@@ -75,11 +75,12 @@
 //! | feature | brings |
 //! |---|---|
 //! | `std` | on by default; without it there is [`proof`] alone, which needs `alloc` |
+//! | `parallel` | senders recovered on all cores, and beside execution, in the rayon pool that the caller installed |
 //! | `fjall` | `FjallKv`: a database in pure Rust |
 //! | `rocksdb` | `RocksKv`: RocksDB, which needs a C++ compiler and libclang |
 //! | `rpc` | the JSON-RPC methods as a jsonrpsee `RpcModule` |
 //! | `p2p` | following the chain of peers, as a libp2p behaviour |
-//! | `testing` | checks and an engine for tests |
+//! | `testing` | checks, an engine and a failing database for tests |
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
@@ -119,6 +120,8 @@ mod deposits;
 mod execute;
 #[cfg(feature = "std")]
 mod rules;
+#[cfg(feature = "std")]
+mod senders;
 #[cfg(feature = "std")]
 mod tables;
 

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use alloy_consensus::{Transaction as _, Typed2718, transaction::SignerRecoverable};
+use alloy_consensus::{Transaction as _, Typed2718};
 use alloy_eips::eip2718::Decodable2718;
 use alloy_primitives::{Address, B256, U256};
 use revm::{
@@ -18,7 +18,7 @@ use revm::{
     primitives::{KECCAK_EMPTY, eip3860::MAX_INITCODE_SIZE, eip7825, hardfork::SpecId},
 };
 
-use crate::{Chain, FeePolicy, KvError, Table, Transaction, execute::tx_env};
+use crate::{Chain, FeePolicy, KvError, Table, Transaction, execute::tx_env, senders::sender};
 
 /// Bounds of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl Pool {
             return Err(SubmitError::Known(*transaction.tx_hash()));
         }
         check_alone(chain, &transaction)?;
-        let sender = transaction.recover_signer().map_err(|_| SubmitError::Signature)?;
+        let sender = sender(&transaction, true).ok_or(SubmitError::Signature)?;
         self.take(chain, Arc::new(transaction), sender)
     }
 
@@ -274,7 +274,7 @@ impl Pool {
             if chain.kv().get(Table::Transactions, transaction.tx_hash().as_slice())?.is_some() {
                 continue;
             }
-            let Ok(sender) = transaction.recover_signer() else { continue };
+            let Some(sender) = sender(transaction, true) else { continue };
             // What no longer fits is lost; its sender sees that it is unknown.
             if let Err(SubmitError::Storage(error)) = self.take(chain, Arc::new(transaction.clone()), sender)
             {
@@ -293,11 +293,6 @@ impl Pool {
             sender: *sender,
             status: queue.status(*nonce),
         })
-    }
-
-    /// Who signed the transaction `hash`, if it is here.
-    pub(crate) fn sender(&self, hash: &B256) -> Option<Address> {
-        self.by_hash.get(hash).map(|(sender, _)| *sender)
     }
 
     pub(crate) fn content(&self) -> Vec<PooledTransaction> {

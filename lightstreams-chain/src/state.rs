@@ -4,6 +4,7 @@
 //! value before it under the number of the block that made it: the value after block N is that of the first change
 //! above N, or else the head's.
 
+mod hot;
 mod path;
 mod staged;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use revm::{
 #[cfg(feature = "testing")]
 pub(crate) use self::trie::{NodeSource, Trie};
 pub(crate) use self::{
+    hot::Hot,
     path::{account_path, slot_path},
     staged::Staged,
     writer::{
@@ -189,26 +191,19 @@ impl DatabaseRef for TipState<'_, '_> {
     type Error = ReadError;
 
     fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
-        let Some(record) = self.0.get(Table::Accounts, keccak256(address).as_slice())? else {
-            return Ok(None);
-        };
-        let account = decode_account(&record)?;
-        Ok(Some(info(account.nonce, account.balance, account.code_hash)))
+        let account = self.0.account(keccak256(address))?;
+        Ok(account.map(|account| info(account.nonce, account.balance, account.code_hash)))
     }
 
     fn code_by_hash_ref(&self, hash: B256) -> Result<Bytecode, ReadError> {
         if hash == KECCAK_EMPTY {
             return Ok(Bytecode::default());
         }
-        match self.0.get(Table::Code, hash.as_slice())? {
-            Some(code) => Ok(bytecode(code.into())),
-            None => Err(KvError::corrupt(Table::Code, "the code of an account is missing").into()),
-        }
+        Ok(self.0.code(hash)?)
     }
 
     fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, ReadError> {
-        let key = tables::slot(keccak256(address), keccak256(slot.to_be_bytes::<32>()));
-        Ok(decode_slot(&self.0.get(Table::Slots, &key)?.unwrap_or_default())?)
+        Ok(self.0.slot(keccak256(address), keccak256(slot.to_be_bytes::<32>()))?)
     }
 
     fn block_hash_ref(&self, number: u64) -> Result<B256, ReadError> {

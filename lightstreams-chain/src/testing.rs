@@ -4,7 +4,13 @@
 mod ethash;
 mod transition;
 
-use std::cmp::Ordering;
+use std::{
+    cmp::Ordering,
+    sync::{
+        Arc,
+        atomic::{self, AtomicU64},
+    },
+};
 
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, U256};
@@ -13,7 +19,10 @@ pub use self::{
     ethash::Ethash,
     transition::{After, Ran, TestError, TestState, trie_root},
 };
-use crate::{Ancestry, Batch, EngineError, ForkChoice, HeadInfo, HeaderRules, Kv, Table};
+use crate::{
+    Ancestry, Batch, Block, Chain, EngineError, Entry, ForkChoice, HeadInfo, HeaderRules, ImportError, Kv,
+    KvError, Table,
+};
 
 /// An engine without seals, for tests: a block is of whoever its beneficiary names, and the heavier chain wins.
 ///
@@ -89,6 +98,71 @@ impl ForkChoice for NoSeal {
 
     fn final_number(&self, head: &HeadInfo, _: u64, _: &dyn Ancestry) -> Result<u64, EngineError> {
         Ok(head.number().saturating_sub(self.finality_depth.saturating_sub(1)))
+    }
+}
+
+/// Executes `blocks`, each with the senders of its transactions, on the head of `chain`, each on the one before, computes the roots of their states, and forgets it all: what
+/// execution costs without the rest of an import.
+pub fn execute(chain: &Chain, blocks: &[(Block, Vec<Address>)]) -> Result<(), ImportError> {
+    chain.execute_only(blocks)
+}
+
+/// A database that dies at one of its writes, for crash tests.
+///
+/// From then on all calls fail, as after a power cut. What lies beneath is what the next process finds.
+pub struct StopsAt {
+    kv: Arc<dyn Kv>,
+    /// Commits that still succeed.
+    left: AtomicU64,
+    /// Whether the last commit reaches the database before it fails.
+    written: bool,
+}
+
+impl StopsAt {
+    /// Over `kv`: `commits` of them succeed, and the next one fails; it is there nonetheless if `written`.
+    pub fn new(kv: Arc<dyn Kv>, commits: u64, written: bool) -> Self {
+        Self { kv, left: AtomicU64::new(commits), written }
+    }
+
+    fn dead(&self) -> bool {
+        self.left.load(atomic::Ordering::SeqCst) == u64::MAX
+    }
+
+    fn check(&self) -> Result<(), KvError> {
+        if self.dead() { Err(KvError::new("reach", None, "the database is gone")) } else { Ok(()) }
+    }
+}
+
+impl Kv for StopsAt {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.check()?;
+        self.kv.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
+        self.check()?;
+        self.kv.scan(table, from, limit)
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), KvError> {
+        self.check()?;
+        // Below zero lies the end: `u64::MAX`.
+        if self.left.fetch_sub(1, atomic::Ordering::SeqCst) > 0 {
+            return self.kv.commit(batch);
+        }
+        if self.written {
+            self.kv.commit(batch)?;
+        }
+        self.check()
+    }
+}
+
+impl std::fmt::Debug for StopsAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StopsAt")
+            .field("left", &self.left)
+            .field("written", &self.written)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,8 +1,13 @@
 //! Importing and building blocks: checks, execution, and the one batch in which a change of head is written.
 
-use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
+use std::{
+    cmp::Ordering,
+    collections::VecDeque,
+    fmt::Display,
+    sync::{MutexGuard, PoisonError, atomic},
+};
 
-use alloy_consensus::{Header, Transaction as _, proofs, transaction::SignerRecoverable};
+use alloy_consensus::{Header, Transaction as _, proofs};
 use alloy_primitives::{Address, B256};
 use alloy_rlp::Encodable;
 
@@ -13,12 +18,17 @@ use crate::{
     blocks::{Blocks, prune, stage_canonical, stage_known, unstage_canonical, unstage_known},
     execute::{BlockError, Executed, Executor, TxError, block_bloom},
     rules::{BLOCK_BYTES_MAX, Forks},
-    state::{Staged, unwind},
+    senders::{join, senders},
+    state::{Hot, Staged, unwind},
     tables,
 };
 
 /// Hashes of invalid blocks remembered.
 const INVALID_MAX: usize = 1_024;
+/// Transactions after which blocks imported together are committed.
+const GROUP_TRANSACTIONS: usize = 4_096;
+/// Blocks that are committed together at most.
+const GROUP_BLOCKS: usize = 256;
 /// Transactions of the pool that may turn out not to fit before a block under construction is closed.
 const MISFITS_MAX: usize = 64;
 /// Bytes of a block that are kept free for the header and the frame of the lists.
@@ -29,6 +39,7 @@ pub(super) struct Built {
     header: Header,
     author: Address,
     batch: Batch,
+    hot: Hot,
     executed: Executed,
 }
 
@@ -50,6 +61,20 @@ struct Candidate {
     info: HeadInfo,
     author: Address,
     senders: Vec<Address>,
+}
+
+/// What was found out about a block without executing it.
+struct Checked {
+    info: HeadInfo,
+    author: Address,
+    senders: Vec<Address>,
+}
+
+impl Checked {
+    fn of(self, block: Block) -> Candidate {
+        let Self { info, author, senders } = self;
+        Candidate { block, info, author, senders }
+    }
 }
 
 /// Why a change of head did not come about.
@@ -74,6 +99,97 @@ impl Chain {
         imported
     }
 
+    /// Imports `blocks`, each of which stands on one that is known or came before it, and returns how many there were.
+    ///
+    /// Blocks that go on from the head are made durable in groups, and the senders of one group are recovered while the one before
+    /// it executes: this is how to read a file of blocks. After an error the blocks before the bad one are there.
+    pub fn import_many<I>(&self, blocks: I, now: u64) -> Result<u64, ImportError>
+    where
+        I: IntoIterator<Item = Block, IntoIter: Send>,
+    {
+        let mut blocks = blocks.into_iter();
+        let mut count = 0u64;
+        let mut group = next_group(&mut blocks);
+        while !group.is_empty() {
+            let import = || self.import_group(&mut self.lock_writer(), group, now);
+            let (imported, next) = join(import, || next_group(&mut blocks));
+            self.heads.call();
+            count = count.saturating_add(imported?);
+            group = next;
+        }
+        Ok(count)
+    }
+
+    fn import_group(
+        &self,
+        writer: &mut Writer,
+        mut group: VecDeque<Block>,
+        now: u64,
+    ) -> Result<u64, ImportError> {
+        let mut count = 0u64;
+        while let Some(next) = group.front() {
+            if next.header.parent_hash == self.head().hash {
+                count = count.saturating_add(self.extend_head(writer, &mut group, now)?);
+            }
+            // What is no plain extension of the head goes its own way, and so does what is wrong.
+            let Some(block) = group.pop_front() else { break };
+            self.import_locked(writer, block, now)?;
+            count = count.saturating_add(1);
+        }
+        Ok(count)
+    }
+
+    /// Takes blocks from the front of `group` as long as each is the next head, and commits them as one.
+    fn extend_head(
+        &self,
+        writer: &mut Writer,
+        group: &mut VecDeque<Block>,
+        now: u64,
+    ) -> Result<u64, ImportError> {
+        let staged = self.stage_on_head(writer);
+        let mut tip = self.head();
+        let mut done = Vec::new();
+        while let Some(block) = group.pop_front() {
+            let hash = self.engine.block_hash(&block.header);
+            let fresh = block.header.parent_hash == tip.hash
+                && !writer.invalid_set.contains(&hash)
+                && self.blocks().number(&hash)?.is_none();
+            let checked = match fresh {
+                true => self.check(&block, hash, &tip, &Blocks(&staged), now).ok(),
+                false => None,
+            };
+            let better = |checked: &Checked| {
+                self.engine.compare(&checked.info, &tip, &Blocks(&staged)).is_ok_and(Ordering::is_gt)
+            };
+            let Some(checked) = checked.filter(better) else {
+                group.push_front(block);
+                break;
+            };
+            let candidate = checked.of(block);
+            self.stage_candidate(&staged, &candidate)?;
+            match self.execute(&staged, &tip, &candidate) {
+                Ok(()) => {}
+                Err(Failure::Storage(error)) => return Err(error.into()),
+                Err(_) => {
+                    // What it left cannot be told from what those before it did, so they come again, one at a time.
+                    group.push_front(candidate.block);
+                    let count = done.len() as u64;
+                    for block in done.into_iter().map(|candidate: Candidate| candidate.block) {
+                        self.import_locked(writer, block, now)?;
+                    }
+                    return Ok(count);
+                }
+            }
+            tip = candidate.info.clone();
+            done.push(candidate);
+        }
+        if !done.is_empty() {
+            let added = done.iter().map(|candidate| candidate.info.block_ref()).collect();
+            self.commit(writer, staged, tip, Vec::new(), added, &[])?;
+        }
+        Ok(done.len() as u64)
+    }
+
     /// Builds a block on the head from the pool: complete but for its seal. Seal it, then import it.
     pub fn build(&self, attributes: &BuildAttributes) -> Result<Block, BuildError> {
         let mut writer = self.lock_writer();
@@ -86,7 +202,7 @@ impl Chain {
         let forks = self.rules.forks_of(&header, &head);
         self.rules.set_fork_fields(&mut header, &head.header, forks);
 
-        let staged = Staged::new(self.kv());
+        let staged = self.stage_on_head(&mut writer);
         let mut executor = Executor::begin(&self.rules, &staged, &head, &header, attributes.author)?;
         let transactions = match attributes.with_transactions {
             true => self.fill(&mut executor, &header, forks)?,
@@ -108,8 +224,8 @@ impl Chain {
         let mut block = Block::uncle(header.clone());
         block.body.transactions = transactions;
         block.body.withdrawals = forks.shanghai.then(Default::default);
-        writer.built =
-            Some(Built { header, author: attributes.author, batch: staged.into_batch(), executed });
+        let (batch, hot) = staged.into_parts();
+        writer.built = Some(Built { header, author: attributes.author, batch, hot, executed });
         Ok(block)
     }
 
@@ -162,21 +278,25 @@ impl Chain {
                 return Err(ImportError::Invalid { block: hash, reason: InvalidBlock::Ancestor(bad) });
             }
         }
-        let parent = Ancestry::header(self, &parent_hash)?.ok_or(ImportError::UnknownParent(parent_hash))?;
+        let head = self.head();
+        let parent = match parent_hash == head.hash {
+            true => head.clone(),
+            false => Ancestry::header(self, &parent_hash)?.ok_or(ImportError::UnknownParent(parent_hash))?,
+        };
         // It could become canonical only with what stands between, and that is settled.
         let oldest = self.oldest_state();
         if block.header.number <= oldest {
             return Err(ImportError::TooDeep { fork: block.header.number.saturating_sub(1), oldest });
         }
-        let candidate = self.check(block, hash, &parent, now).inspect_err(|error| {
+        let checked = self.check(&block, hash, &parent, self, now).inspect_err(|error| {
             if let ImportError::Invalid { reason, .. } = error
                 && !reason.is_of_body()
             {
                 writer.remember_invalid(hash);
             }
         })?;
+        let candidate = checked.of(block);
 
-        let head = self.head();
         let order =
             self.engine.compare(&candidate.info, &head, self).map_err(|error| engine_failed(error, hash))?;
         if order.is_gt() {
@@ -199,43 +319,62 @@ impl Chain {
         Ok(Imported::Side(candidate.info.block_ref()))
     }
 
+    /// Executes `blocks`, whose senders are given, on the head and on each other, and keeps nothing.
+    #[cfg(feature = "testing")]
+    pub(crate) fn execute_only(&self, blocks: &[(Block, Vec<Address>)]) -> Result<(), ImportError> {
+        let staged = Staged::new(self.kv());
+        let mut parent = self.head();
+        for (block, senders) in blocks {
+            let header = block.header.clone();
+            let hash = self.engine.block_hash(&header);
+            let author = self.engine.author(&header).map_err(|error| engine_failed(error, hash))?;
+            let total_difficulty = parent.total_difficulty.saturating_add(header.difficulty);
+            let info = HeadInfo { header, hash, total_difficulty };
+            let candidate = Candidate { block: block.clone(), info, author, senders: senders.clone() };
+            let invalid = |reason| ImportError::Invalid { block: hash, reason };
+            let executed = self.outcome(&staged, &parent, &candidate).map_err(|failure| match failure {
+                Failure::Storage(error) => ImportError::Storage(error),
+                Failure::TooDeep { fork, oldest } => ImportError::TooDeep { fork, oldest },
+                Failure::Invalid(_, reason) => invalid(reason),
+            })?;
+            if executed.root != candidate.info.header.state_root {
+                return Err(invalid(InvalidBlock::Body { rule: "the state has another root" }));
+            }
+            parent = candidate.info;
+        }
+        Ok(())
+    }
+
     /// Everything about a block that can be said without executing it.
-    fn check(&self, block: Block, hash: B256, parent: &HeadInfo, now: u64) -> Result<Candidate, ImportError> {
+    fn check(
+        &self,
+        block: &Block,
+        hash: B256,
+        parent: &HeadInfo,
+        ancestry: &dyn Ancestry,
+        now: u64,
+    ) -> Result<Checked, ImportError> {
         let invalid = |reason: InvalidBlock| ImportError::Invalid { block: hash, reason };
         let header = &block.header;
         self.rules.verify_header(header, parent).map_err(|error| invalid(error.into()))?;
-        self.engine.verify_header(header, parent, self, now).map_err(|error| engine_failed(error, hash))?;
+        self.engine
+            .verify_header(header, parent, ancestry, now)
+            .map_err(|error| engine_failed(error, hash))?;
         let author = self.engine.author(header).map_err(|error| engine_failed(error, hash))?;
         let forks = self.rules.forks_of(header, parent);
-        check_body(&block, forks, self.rules.permits()).map_err(invalid)?;
-        self.check_ommers(&block, hash, parent, now)?;
-        let senders = block
-            .body
-            .transactions
-            .iter()
+        check_body(block, forks, self.rules.permits()).map_err(invalid)?;
+        self.check_ommers(block, hash, parent, now)?;
+        let senders = senders(&block.body.transactions, forks.homestead)
+            .into_iter()
             .enumerate()
-            .map(|(index, transaction)| {
-                self.sender(transaction, forks)
-                    .ok_or_else(|| InvalidBlock::Transaction { index, reason: "invalid signature".into() })
+            .map(|(index, sender)| {
+                sender.ok_or_else(|| InvalidBlock::Transaction { index, reason: "invalid signature".into() })
             })
             .collect::<Result<Vec<_>, _>>()
             .map_err(invalid)?;
         let total_difficulty = parent.total_difficulty.saturating_add(header.difficulty);
         let info = HeadInfo { header: header.clone(), hash, total_difficulty };
-        Ok(Candidate { block, info, author, senders })
-    }
-
-    /// Who signed `transaction`; the pool may know it already.
-    fn sender(&self, transaction: &Transaction, forks: Forks) -> Option<Address> {
-        if let Some(sender) = self.lock_pool().sender(transaction.tx_hash()) {
-            return Some(sender);
-        }
-        // EIP-2: from Homestead on a signature has a low s.
-        if forks.homestead {
-            transaction.recover_signer().ok()
-        } else {
-            transaction.recover_signer_unchecked().ok()
-        }
+        Ok(Checked { info, author, senders })
     }
 
     /// Executes what leads from `head` to `candidate`, and writes it all in one batch.
@@ -251,13 +390,13 @@ impl Chain {
                 writer.built.take().filter(|built| built.is_execution_of(&info.header, candidate.author));
             let staged = match built {
                 Some(built) => {
-                    let staged = Staged::with_batch(self.kv(), built.batch);
+                    let staged = Staged::resume(self.kv(), built.batch, built.hot);
                     self.stage_candidate(&staged, &candidate)?;
                     self.stage_executed(&staged, &candidate, built.executed)?;
                     staged
                 }
                 None => {
-                    let staged = Staged::new(self.kv());
+                    let staged = self.stage_on_head(writer);
                     self.stage_candidate(&staged, &candidate)?;
                     self.execute(&staged, head, &candidate).inspect_err(|failure| {
                         if let Failure::Invalid(bad, _) = failure {
@@ -267,7 +406,7 @@ impl Chain {
                     staged
                 }
             };
-            return Ok(self.commit(staged, info.clone(), Vec::new(), vec![info.block_ref()], &[])?);
+            return Ok(self.commit(writer, staged, info.clone(), Vec::new(), vec![info.block_ref()], &[])?);
         }
 
         let branch = self.branch_below(&candidate)?;
@@ -276,7 +415,7 @@ impl Chain {
         if fork < oldest {
             return Err(Failure::TooDeep { fork, oldest });
         }
-        let staged = Staged::new(self.kv());
+        let staged = self.stage_on_head(writer);
         let (mut parent, removed, returned) = self.unwind_to(&staged, head, fork)?;
         let mut added = Vec::with_capacity(branch.len() + 1);
         self.stage_candidate(&staged, &candidate)?;
@@ -292,7 +431,7 @@ impl Chain {
             added.push(next.info.block_ref());
             parent = next.info.clone();
         }
-        Ok(self.commit(staged, info, removed, added, &returned)?)
+        Ok(self.commit(writer, staged, info, removed, added, &returned)?)
     }
 
     /// The side blocks between the canonical chain and `candidate`, ascending.
@@ -374,8 +513,21 @@ impl Chain {
         Ok(())
     }
 
-    /// Executes `candidate` on `parent` and checks that its header says what comes out.
+    /// Executes `candidate` on `parent`, checks that its header says what comes out, and stages that.
     fn execute(&self, staged: &Staged<'_>, parent: &HeadInfo, candidate: &Candidate) -> Result<(), Failure> {
+        let executed = self.outcome(staged, parent, candidate)?;
+        check_executed(&candidate.info.header, &executed)
+            .map_err(|reason| Failure::Invalid(candidate.info.block_ref(), reason))?;
+        Ok(self.stage_executed(staged, candidate, executed)?)
+    }
+
+    /// Executes `candidate` on `parent`.
+    fn outcome(
+        &self,
+        staged: &Staged<'_>,
+        parent: &HeadInfo,
+        candidate: &Candidate,
+    ) -> Result<Executed, Failure> {
         let this = candidate.info.block_ref();
         let header = &candidate.info.header;
         let mut executor = Executor::begin(&self.rules, staged, parent, header, candidate.author)?;
@@ -391,15 +543,12 @@ impl Chain {
         }
         let body = &candidate.block.body;
         let withdrawals = body.withdrawals.as_ref().map_or(&[][..], |withdrawals| withdrawals);
-        let executed =
-            executor.finish(withdrawals, &self.engine.rewards(header, &body.ommers)).map_err(|error| {
-                match error {
-                    BlockError::Invalid(reason) => Failure::Invalid(this, reason),
-                    BlockError::Storage(error) => Failure::Storage(error),
-                }
-            })?;
-        check_executed(header, &executed).map_err(|reason| Failure::Invalid(this, reason))?;
-        Ok(self.stage_executed(staged, candidate, executed)?)
+        executor.finish(withdrawals, &self.engine.rewards(header, &body.ommers)).map_err(
+            |error| match error {
+                BlockError::Invalid(reason) => Failure::Invalid(this, reason),
+                BlockError::Storage(error) => Failure::Storage(error),
+            },
+        )
     }
 
     fn stage_executed(
@@ -417,6 +566,7 @@ impl Chain {
     /// Writes what is staged, and tells everyone.
     fn commit(
         &self,
+        writer: &mut Writer,
         staged: Staged<'_>,
         head: HeadInfo,
         removed: Vec<BlockRef>,
@@ -429,9 +579,9 @@ impl Chain {
             staged.put(Table::Meta, tables::FINAL, tables::encode_ref(final_block));
         }
         let oldest = head.number().saturating_sub(self.options.state_history).max(self.oldest_state());
-        let batch = staged.into_batch();
+        let (batch, hot) = staged.into_parts();
         // A state that goes is gone for readers before it goes.
-        self.oldest_state.store(oldest, Ordering::SeqCst);
+        self.oldest_state.store(oldest, atomic::Ordering::SeqCst);
         if removed.is_empty() {
             self.kv.commit(batch)?;
         } else {
@@ -439,6 +589,7 @@ impl Chain {
             self.kv.commit(batch)?;
             *reorgs = reorgs.wrapping_add(1);
         }
+        writer.hot = hot;
         *self.tip.write().unwrap_or_else(PoisonError::into_inner) = Tip { head: head.clone(), final_block };
         let change = HeadChange { head, final_block, removed, added };
         self.heads.queue(change.clone());
@@ -464,6 +615,11 @@ impl Chain {
         Ok(blocks.canonical_hash(number)?.map_or(before, |hash| BlockRef { number, hash }))
     }
 
+    /// Begins to stage on the head. If nothing comes of it, what was known of its state is lost.
+    fn stage_on_head(&self, writer: &mut Writer) -> Staged<'_> {
+        Staged::resume(self.kv(), Batch::default(), std::mem::take(&mut writer.hot))
+    }
+
     pub(super) fn lock_writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -480,6 +636,22 @@ impl Writer {
             self.invalid_set.remove(&oldest);
         }
     }
+}
+
+/// The next of `blocks` that are committed as one. Who signed their transactions is known from here on.
+fn next_group(blocks: &mut impl Iterator<Item = Block>) -> VecDeque<Block> {
+    let mut group = VecDeque::new();
+    let mut transactions = 0;
+    while group.len() < GROUP_BLOCKS && transactions < GROUP_TRANSACTIONS {
+        let Some(block) = blocks.next() else { break };
+        transactions += block.body.transactions.len();
+        group.push_back(block);
+    }
+    for block in &group {
+        // Whether the signatures are right is found when the block is checked.
+        senders(&block.body.transactions, false);
+    }
+    group
 }
 
 pub(super) fn engine_failed(error: EngineError, block: B256) -> ImportError {
@@ -528,36 +700,25 @@ fn check_executed(header: &Header, executed: &Executed) -> Result<(), InvalidBlo
     let receipts_root = proofs::calculate_receipt_root(&executed.receipts);
     let bloom = block_bloom(&executed.receipts);
     let requests_hash = header.requests_hash.map(|_| executed.requests.requests_hash());
-    let shown = |hash: Option<B256>| hash.map_or_else(|| "absent".into(), |hash| hash.to_string());
-    let fields: [(&'static str, bool, String, String); 5] = [
-        (
-            "gasUsed",
-            header.gas_used == executed.gas_used,
-            header.gas_used.to_string(),
-            executed.gas_used.to_string(),
-        ),
-        (
-            "receiptsRoot",
-            header.receipts_root == receipts_root,
-            header.receipts_root.to_string(),
-            receipts_root.to_string(),
-        ),
-        (
-            "requestsHash",
-            header.requests_hash == requests_hash,
-            shown(header.requests_hash),
-            shown(requests_hash),
-        ),
-        ("logsBloom", header.logs_bloom == bloom, header.logs_bloom.to_string(), bloom.to_string()),
-        (
-            "stateRoot",
-            header.state_root == executed.root,
-            header.state_root.to_string(),
-            executed.root.to_string(),
-        ),
-    ];
-    match fields.into_iter().find(|(_, equal, ..)| !equal) {
-        Some((field, _, found, computed)) => Err(InvalidBlock::Mismatch { field, found, computed }),
-        None => Ok(()),
+    let mismatch = |field, found: &dyn Display, computed: &dyn Display| {
+        Err(InvalidBlock::Mismatch { field, found: found.to_string(), computed: computed.to_string() })
+    };
+    if header.gas_used != executed.gas_used {
+        return mismatch("gasUsed", &header.gas_used, &executed.gas_used);
     }
+    if header.receipts_root != receipts_root {
+        return mismatch("receiptsRoot", &header.receipts_root, &receipts_root);
+    }
+    if header.requests_hash != requests_hash {
+        // Both are there, or neither.
+        let (found, computed) = (header.requests_hash, requests_hash);
+        return mismatch("requestsHash", &found.unwrap_or_default(), &computed.unwrap_or_default());
+    }
+    if header.logs_bloom != bloom {
+        return mismatch("logsBloom", &header.logs_bloom, &bloom);
+    }
+    if header.state_root != executed.root {
+        return mismatch("stateRoot", &header.state_root, &executed.root);
+    }
+    Ok(())
 }

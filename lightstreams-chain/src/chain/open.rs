@@ -19,7 +19,7 @@ use alloy_primitives::{U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
 
 /// Version of the tables and the records in them.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// States that every chain keeps below its head.
 const STATE_HISTORY_MIN: u64 = 128;
 

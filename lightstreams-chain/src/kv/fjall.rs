@@ -79,7 +79,7 @@ impl Kv for FjallKv {
 
     fn commit(&self, batch: Batch) -> Result<(), KvError> {
         let mut writes = self.database.batch().durability(Some(PersistMode::SyncAll));
-        for ((table, key), value) in batch {
+        for (table, key, value) in batch.into_writes() {
             match value {
                 Some(value) => writes.insert(self.table(table)?, key, value),
                 None => writes.remove(self.table(table)?, key),

@@ -47,7 +47,7 @@ impl Kv for RocksKv {
 
     fn commit(&self, batch: Batch) -> Result<(), KvError> {
         let mut writes = WriteBatch::default();
-        for ((table, key), value) in batch {
+        for (table, key, value) in batch.into_writes() {
             match value {
                 Some(value) => writes.put_cf(self.table(table)?, key, value),
                 None => writes.delete_cf(self.table(table)?, key),

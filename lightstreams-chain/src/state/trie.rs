@@ -1,4 +1,4 @@
-//! A Merkle-Patricia trie whose nodes are stored by path and read as they are needed.
+//! A Merkle-Patricia trie whose nodes are stored by path, and read and hashed only where it changes.
 //!
 //! ```text
 //! path ""      ext 'a5' --> branch at 'a5' --> leaf at 'a52'
@@ -7,7 +7,8 @@
 //!
 //! A node is stored under the nibbles that lead to it, one byte each; nodes of fewer than 32 bytes lie inside their parents,
 //! as the trie's hashes demand, all but the root. An update reads and rewrites the nodes from the root to the leaf and nothing
-//! else. All keys have 32 bytes, so a branch never holds a value.
+//! else. Nodes stay open after a commit, with their hashes, so that the next update neither reads nor hashes them again.
+//! All keys have 32 bytes, so a branch never holds a value.
 
 use std::collections::BTreeSet;
 
@@ -28,20 +29,19 @@ pub(crate) trait NodeSource {
     fn node(&self, path: &Nibbles) -> Result<Option<Vec<u8>>, KvError>;
 }
 
-/// A trie under change.
-pub(crate) struct Trie<S> {
-    source: S,
+/// A trie, as far as it was looked at. After an error it is of no use any more.
+pub(crate) struct Trie {
+    /// The root hash after the last commit.
+    hash: B256,
     root: Option<Link>,
-    /// Paths of nodes that were read from the source: each is either written again or goes.
-    read: BTreeSet<Nibbles>,
+    /// Paths at which a node is stored and none stands any more, unless a new one came there.
+    gone: Vec<Nibbles>,
+    /// Nodes in memory, at most.
+    open: usize,
 }
 
-/// What a commit does to the stored nodes.
-pub(crate) struct TrieUpdate {
-    pub(crate) root: B256,
-    /// Path, and the node or `None` if there is none any more.
-    pub(crate) nodes: Vec<(Nibbles, Option<Vec<u8>>)>,
-}
+/// A node to write, or `None` where there is none any more, with its path.
+pub(crate) type NodeWrite = (Nibbles, Option<Vec<u8>>);
 
 /// How a parent knows its child.
 enum Link {
@@ -51,262 +51,357 @@ enum Link {
     Open(Box<Node>),
 }
 
-type Children = Box<[Option<Link>; 16]>;
-
-enum Node {
-    Leaf { key: Nibbles, value: Vec<u8> },
-    Extension { key: Nibbles, child: Link },
-    Branch { children: Children },
+struct Node {
+    kind: Kind,
+    /// How its parent refers to it; `None` if it changed since the last commit.
+    reference: Option<RlpNode>,
+    /// Whether there is a stored node at its path.
+    stored: bool,
+    /// Whether it was passed since the trie was last asked to shed nodes.
+    used: bool,
 }
 
-impl<S: NodeSource> Trie<S> {
-    /// Opens the trie with the root hash `root`.
-    pub(crate) fn open(source: S, root: B256) -> Self {
-        let root = (root != EMPTY_ROOT_HASH).then(|| Link::Stored(RlpNode::word_rlp(&root)));
-        Self { source, root, read: BTreeSet::new() }
+/// Links are `None` only on the way from one form to the next, but for children that are not there.
+enum Kind {
+    Leaf { key: Nibbles, value: Vec<u8> },
+    Extension { key: Nibbles, child: Option<Link> },
+    Branch(Box<[Option<Link>; 16]>),
+}
+
+impl Trie {
+    /// The trie with the root hash `root`.
+    pub(crate) fn new(root: B256) -> Self {
+        let link = (root != EMPTY_ROOT_HASH).then(|| Link::Stored(RlpNode::word_rlp(&root)));
+        Self { hash: root, root: link, gone: Vec::new(), open: 0 }
+    }
+
+    /// The root hash after the last commit.
+    pub(crate) fn root(&self) -> B256 {
+        self.hash
+    }
+
+    /// How many nodes are in memory, at most.
+    pub(crate) fn open_nodes(&self) -> usize {
+        self.open
     }
 
     /// Sets the value of `key`.
-    pub(crate) fn insert(&mut self, key: B256, value: Vec<u8>) -> Result<(), KvError> {
-        let root = self.root.take();
-        self.root = Some(self.insert_at(root, Nibbles::new(), Nibbles::unpack(key), value)?);
-        Ok(())
+    pub(crate) fn insert(
+        &mut self,
+        source: &impl NodeSource,
+        key: B256,
+        value: Vec<u8>,
+    ) -> Result<(), KvError> {
+        let mut walk = Walk::new(source, key, &mut self.gone, &mut self.open);
+        walk.insert(&mut self.root, 0, value)
     }
 
     /// Removes `key`, if it is there.
-    pub(crate) fn remove(&mut self, key: B256) -> Result<(), KvError> {
-        if let Some(root) = self.root.take() {
-            self.root = self.remove_at(root, Nibbles::new(), Nibbles::unpack(key))?;
+    pub(crate) fn remove(&mut self, source: &impl NodeSource, key: B256) -> Result<(), KvError> {
+        let mut walk = Walk::new(source, key, &mut self.gone, &mut self.open);
+        walk.remove(&mut self.root, 0).map(|_| ())
+    }
+
+    /// Computes the root hash, and returns what has to be written for it.
+    pub(crate) fn commit(&mut self) -> Vec<NodeWrite> {
+        let mut writes = Vec::new();
+        match &mut self.root {
+            None => self.hash = EMPTY_ROOT_HASH,
+            Some(Link::Stored(_)) => {}
+            Some(Link::Open(node)) if node.reference.is_some() => {}
+            Some(Link::Open(node)) => {
+                let rlp = node.encode(Nibbles::new(), &mut writes, &mut self.gone).0;
+                self.hash = keccak256(&rlp);
+                // However short it is, the root is stored and known by its hash.
+                node.reference = Some(RlpNode::word_rlp(&self.hash));
+                node.stored = true;
+                writes.push((Nibbles::new(), Some(rlp)));
+            }
         }
+        if !self.gone.is_empty() {
+            let written: BTreeSet<Nibbles> = writes.iter().map(|(path, _)| *path).collect();
+            let gone: BTreeSet<Nibbles> = self.gone.drain(..).collect();
+            writes.extend(gone.difference(&written).map(|path| (*path, None)));
+        }
+        writes
+    }
+
+    /// Keeps at most `max` nodes in memory, those used last. Only after a commit: changes stay.
+    pub(crate) fn shed(&mut self, max: usize) {
+        // The first time what was not used goes, the second time all of it.
+        for _ in 0..2 {
+            if self.open > max {
+                self.open = self.root.as_mut().map_or(0, Link::shed);
+            }
+        }
+    }
+}
+
+impl Link {
+    /// Closes the nodes that were not used, and returns how many are left.
+    fn shed(&mut self) -> usize {
+        let Self::Open(node) = self else { return 0 };
+        if !node.used
+            && let Some(reference) = node.reference.take()
+        {
+            *self = Self::Stored(reference);
+            return 0;
+        }
+        node.used = false;
+        1 + match &mut node.kind {
+            Kind::Leaf { .. } => 0,
+            Kind::Extension { child, .. } => child.as_mut().map_or(0, Self::shed),
+            Kind::Branch(children) => children.iter_mut().flatten().map(Self::shed).sum(),
+        }
+    }
+}
+
+/// One change on its way down the trie.
+struct Walk<'a, S> {
+    source: &'a S,
+    key: Nibbles,
+    gone: &'a mut Vec<Nibbles>,
+    open: &'a mut usize,
+}
+
+impl<'a, S: NodeSource> Walk<'a, S> {
+    fn new(source: &'a S, key: B256, gone: &'a mut Vec<Nibbles>, open: &'a mut usize) -> Self {
+        Self { source, key: Nibbles::unpack_array(&key.0), gone, open }
+    }
+
+    /// Puts `value` under the key into the sub-trie `slot`, which stands `depth` nibbles down.
+    fn insert(&mut self, slot: &mut Option<Link>, depth: usize, value: Vec<u8>) -> Result<(), KvError> {
+        let rest = self.key.slice(depth..);
+        let Some(link) = slot else {
+            *slot = Some(self.link(Kind::Leaf { key: rest, value }));
+            return Ok(());
+        };
+        let node = self.open(link, self.key.slice(..depth))?;
+        node.reference = None;
+        let shared = match &mut node.kind {
+            Kind::Branch(children) => return self.insert(child(children, rest.get(0))?, depth + 1, value),
+            Kind::Leaf { key, value: old } if *key == rest => {
+                *old = value;
+                return Ok(());
+            }
+            Kind::Leaf { key, .. } => key.common_prefix_length(&rest),
+            Kind::Extension { key, child } => {
+                let shared = key.common_prefix_length(&rest);
+                if shared == key.len() {
+                    return self.insert(child, depth + shared, value);
+                }
+                shared
+            }
+        };
+
+        // The keys part here: a branch, below an extension if they share something.
+        let mut children = no_children();
+        match std::mem::replace(&mut node.kind, Kind::Branch(no_children())) {
+            Kind::Leaf { key, value } => {
+                let slot = child(&mut children, key.get(shared))?;
+                *slot = Some(self.link(Kind::Leaf { key: key.slice(shared + 1..), value }));
+            }
+            Kind::Extension { key, child: below } => {
+                let slot = child(&mut children, key.get(shared))?;
+                let tail = key.slice(shared + 1..);
+                *slot = match tail.is_empty() {
+                    true => below,
+                    false => Some(self.link(Kind::Extension { key: tail, child: below })),
+                };
+            }
+            Kind::Branch(_) => {}
+        }
+        let slot = child(&mut children, rest.get(shared))?;
+        *slot = Some(self.link(Kind::Leaf { key: rest.slice(shared + 1..), value }));
+        node.kind = if shared == 0 {
+            Kind::Branch(children)
+        } else {
+            Kind::Extension { key: rest.slice(..shared), child: Some(self.link(Kind::Branch(children))) }
+        };
         Ok(())
     }
 
-    /// The root hash, and what has to be written for it.
-    pub(crate) fn commit(self) -> TrieUpdate {
-        let mut nodes = Vec::new();
-        let root = match self.root {
-            None => EMPTY_ROOT_HASH,
-            Some(Link::Stored(reference)) => reference.as_hash().unwrap_or(EMPTY_ROOT_HASH),
-            Some(Link::Open(node)) => {
-                let rlp = encode(*node, Nibbles::new(), &mut nodes);
-                let root = keccak256(&rlp);
-                nodes.push((Nibbles::new(), Some(rlp)));
-                root
+    /// Takes the key out of the sub-trie `slot`, which stands `depth` nibbles down; returns whether it was there.
+    fn remove(&mut self, slot: &mut Option<Link>, depth: usize) -> Result<bool, KvError> {
+        let Some(link) = slot else { return Ok(false) };
+        let rest = self.key.slice(depth..);
+        let path = self.key.slice(..depth);
+        let node = self.open(link, path)?;
+        match &mut node.kind {
+            Kind::Leaf { key, .. } => {
+                if *key != rest {
+                    return Ok(false);
+                }
+                if node.stored {
+                    self.gone.push(path);
+                }
+                *slot = None;
+                return Ok(true);
             }
-        };
-        let written: BTreeSet<Nibbles> = nodes.iter().map(|(path, _)| *path).collect();
-        nodes.extend(self.read.difference(&written).map(|path| (*path, None)));
-        TrieUpdate { root, nodes }
-    }
-
-    /// Puts `value` under `rest` into the sub-trie at `path`.
-    fn insert_at(
-        &mut self,
-        link: Option<Link>,
-        path: Nibbles,
-        rest: Nibbles,
-        value: Vec<u8>,
-    ) -> Result<Link, KvError> {
-        let Some(link) = link else {
-            return Ok(open(Node::Leaf { key: rest, value }));
-        };
-        Ok(open(match self.open_link(link, &path)? {
-            Node::Leaf { key, value: _ } if key == rest => Node::Leaf { key, value },
-            Node::Leaf { key, value: other } => {
-                let shared = key.common_prefix_length(&rest);
-                let mut children = empty_children();
-                put_child(
-                    &mut children,
-                    key.get(shared),
-                    Node::Leaf { key: key.slice(shared + 1..), value: other },
-                );
-                put_child(
-                    &mut children,
-                    rest.get(shared),
-                    Node::Leaf { key: rest.slice(shared + 1..), value },
-                );
-                under(rest.slice(..shared), Node::Branch { children })
-            }
-            Node::Extension { key, child } => {
-                let shared = key.common_prefix_length(&rest);
-                if shared == key.len() {
-                    let child = self.insert_at(Some(child), path.join(&key), rest.slice(shared..), value)?;
-                    Node::Extension { key, child }
-                } else {
-                    let mut children = empty_children();
-                    let tail = key.slice(shared + 1..);
-                    let old =
-                        if tail.is_empty() { child } else { open(Node::Extension { key: tail, child }) };
-                    if let Some(slot) = key.get(shared).and_then(|n| children.get_mut(usize::from(n))) {
-                        *slot = Some(old);
-                    }
-                    put_child(
-                        &mut children,
-                        rest.get(shared),
-                        Node::Leaf { key: rest.slice(shared + 1..), value },
-                    );
-                    under(rest.slice(..shared), Node::Branch { children })
+            Kind::Extension { key, child } => {
+                if !rest.starts_with(key) || !self.remove(child, depth + key.len())? {
+                    return Ok(false);
                 }
             }
-            Node::Branch { mut children } => {
-                let (nibble, rest) = split(&rest)?;
-                if let Some(slot) = children.get_mut(usize::from(nibble)) {
-                    *slot = Some(self.insert_at(slot.take(), step(path, nibble), rest, value)?);
-                }
-                Node::Branch { children }
-            }
-        }))
-    }
-
-    /// Takes `rest` out of the sub-trie at `path`; `None` if nothing is left of it.
-    fn remove_at(&mut self, link: Link, path: Nibbles, rest: Nibbles) -> Result<Option<Link>, KvError> {
-        match self.open_link(link, &path)? {
-            Node::Leaf { key, value } => Ok((key != rest).then(|| open(Node::Leaf { key, value }))),
-            Node::Extension { key, child } => {
-                if !rest.starts_with(&key) {
-                    return Ok(Some(open(Node::Extension { key, child })));
-                }
-                let below = path.join(&key);
-                match self.remove_at(child, below, rest.slice(key.len()..))? {
-                    None => Ok(None),
-                    Some(child) => Ok(Some(open(self.shorten(key, child, below)?))),
-                }
-            }
-            Node::Branch { mut children } => {
-                let (nibble, rest) = split(&rest)?;
-                if let Some(slot) = children.get_mut(usize::from(nibble))
-                    && let Some(child) = slot.take()
-                {
-                    *slot = self.remove_at(child, step(path, nibble), rest)?;
+            Kind::Branch(children) => {
+                if !self.remove(child(children, rest.get(0))?, depth + 1)? {
+                    return Ok(false);
                 }
                 let mut left = children.iter_mut().zip(0u8..).filter(|(child, _)| child.is_some());
-                match (left.next(), left.next()) {
-                    (None, _) => Ok(None),
-                    (Some((only, nibble)), None) => {
-                        let Some(child) = only.take() else { return Ok(None) };
-                        let mut key = Nibbles::new();
-                        key.push(nibble);
-                        Ok(Some(open(self.shorten(key, child, step(path, nibble))?)))
-                    }
-                    _ => Ok(Some(open(Node::Branch { children }))),
+                if let (Some((only, nibble)), None) = (left.next(), left.next()) {
+                    let key = Nibbles::from_nibbles_unchecked([nibble]);
+                    node.kind = Kind::Extension { key, child: only.take() };
                 }
             }
         }
+        node.reference = None;
+        self.shorten(node, path)
     }
 
-    /// The node for `child` at `below`, reached by `key` alone: one that is no branch takes the key into itself.
-    fn shorten(&mut self, key: Nibbles, child: Link, below: Nibbles) -> Result<Node, KvError> {
-        Ok(match self.open_link(child, &below)? {
-            Node::Leaf { key: tail, value } => Node::Leaf { key: key.join(&tail), value },
-            Node::Extension { key: tail, child } => Node::Extension { key: key.join(&tail), child },
-            branch @ Node::Branch { .. } => Node::Extension { key, child: open(branch) },
-        })
-    }
-
-    fn open_link(&mut self, link: Link, path: &Nibbles) -> Result<Node, KvError> {
-        let reference = match link {
-            Link::Open(node) => return Ok(*node),
-            Link::Stored(reference) => reference,
+    /// An extension at `path` to what is no branch becomes one node with it.
+    fn shorten(&mut self, node: &mut Node, path: Nibbles) -> Result<bool, KvError> {
+        let Kind::Extension { key, child: Some(link) } = &mut node.kind else { return Ok(true) };
+        let below = path.join(key);
+        let child = self.open(link, below)?;
+        let kind = match &mut child.kind {
+            Kind::Branch(_) => return Ok(true),
+            Kind::Leaf { key: tail, value } => {
+                Kind::Leaf { key: key.join(tail), value: std::mem::take(value) }
+            }
+            Kind::Extension { key: tail, child } => {
+                Kind::Extension { key: key.join(tail), child: child.take() }
+            }
         };
-        let Some(hash) = reference.as_hash() else {
-            return decode(&reference, S::TABLE);
-        };
-        let rlp =
-            self.source.node(path)?.ok_or_else(|| KvError::corrupt(S::TABLE, "a trie node is missing"))?;
-        if keccak256(&rlp) != hash {
-            return Err(KvError::corrupt(S::TABLE, "a trie node does not hash to its parent's reference"));
+        if child.stored {
+            self.gone.push(below);
         }
-        self.read.insert(*path);
-        decode(&rlp, S::TABLE)
+        node.kind = kind;
+        Ok(true)
+    }
+
+    /// The node of `link`, which stands at `path`.
+    fn open<'n>(&mut self, link: &'n mut Link, path: Nibbles) -> Result<&'n mut Node, KvError> {
+        if let Link::Stored(reference) = link {
+            let kind = match reference.as_hash() {
+                None => decode(reference, S::TABLE)?,
+                Some(hash) => {
+                    let rlp = self
+                        .source
+                        .node(&path)?
+                        .ok_or_else(|| KvError::corrupt(S::TABLE, "a trie node is missing"))?;
+                    if keccak256(&rlp) != hash {
+                        let what = "a trie node does not hash to its parent's reference";
+                        return Err(KvError::corrupt(S::TABLE, what));
+                    }
+                    decode(&rlp, S::TABLE)?
+                }
+            };
+            *self.open += 1;
+            let stored = reference.is_hash();
+            let reference = Some(std::mem::take(reference));
+            *link = Link::Open(Box::new(Node { kind, reference, stored, used: true }));
+        }
+        match link {
+            Link::Open(node) => {
+                node.used = true;
+                Ok(node)
+            }
+            Link::Stored(_) => Err(KvError::corrupt(S::TABLE, "a trie node is missing")),
+        }
+    }
+
+    /// A link to a new node.
+    fn link(&mut self, kind: Kind) -> Link {
+        *self.open += 1;
+        Link::Open(Box::new(Node { kind, reference: None, stored: false, used: true }))
     }
 }
 
-fn open(node: Node) -> Link {
-    Link::Open(Box::new(node))
-}
-
-fn empty_children() -> Children {
+fn no_children() -> Box<[Option<Link>; 16]> {
     Box::new([const { None }; 16])
 }
 
-fn put_child(children: &mut Children, nibble: Option<u8>, node: Node) {
-    if let Some(slot) = nibble.and_then(|nibble| children.get_mut(usize::from(nibble))) {
-        *slot = Some(open(node));
-    }
+fn child(children: &mut [Option<Link>; 16], nibble: Option<u8>) -> Result<&mut Option<Link>, KvError> {
+    nibble
+        .and_then(|nibble| children.get_mut(usize::from(nibble)))
+        .ok_or_else(|| KvError::corrupt(Table::AccountTrie, "a branch lies deeper than a key is long"))
 }
 
-fn under(key: Nibbles, branch: Node) -> Node {
-    if key.is_empty() { branch } else { Node::Extension { key, child: open(branch) } }
-}
-
-fn step(mut path: Nibbles, nibble: u8) -> Nibbles {
-    path.push(nibble);
-    path
-}
-
-fn split(key: &Nibbles) -> Result<(u8, Nibbles), KvError> {
-    match key.first() {
-        Some(nibble) => Ok((nibble, key.slice(1..))),
-        None => Err(KvError::corrupt(Table::AccountTrie, "a branch lies deeper than a key is long")),
-    }
-}
-
-fn decode(mut rlp: &[u8], table: Table) -> Result<Node, KvError> {
+fn decode(mut rlp: &[u8], table: Table) -> Result<Kind, KvError> {
     match TrieNode::decode(&mut rlp) {
-        Ok(TrieNode::Leaf(leaf)) => Ok(Node::Leaf { key: leaf.key, value: leaf.value }),
+        Ok(TrieNode::Leaf(leaf)) => Ok(Kind::Leaf { key: leaf.key, value: leaf.value }),
         Ok(TrieNode::Extension(extension)) => {
-            Ok(Node::Extension { key: extension.key, child: Link::Stored(extension.child) })
+            Ok(Kind::Extension { key: extension.key, child: Some(Link::Stored(extension.child)) })
         }
         Ok(TrieNode::Branch(branch)) => {
-            let mut children = empty_children();
+            let mut children = no_children();
             let mut stack = branch.stack.into_iter();
             for (slot, nibble) in children.iter_mut().zip(0u8..) {
                 if branch.state_mask.is_bit_set(nibble) {
                     *slot = stack.next().map(Link::Stored);
                 }
             }
-            Ok(Node::Branch { children })
+            Ok(Kind::Branch(children))
         }
         Ok(TrieNode::EmptyRoot) | Err(_) => Err(KvError::corrupt(table, "a trie node does not decode")),
     }
 }
 
-/// The RLP of `node` at `path`; nodes below it that are stored on their own go to `stored`.
-fn encode(node: Node, path: Nibbles, stored: &mut Vec<(Nibbles, Option<Vec<u8>>)>) -> Vec<u8> {
-    let mut rlp = Vec::new();
-    match node {
-        Node::Leaf { key, value } => {
-            LeafNodeRef { key: &key, value: &value }.rlp(&mut rlp);
-        }
-        Node::Extension { key, child } => {
-            let child = encode_link(child, path.join(&key), stored);
-            ExtensionNodeRef { key: &key, child: &child }.rlp(&mut rlp);
-        }
-        Node::Branch { children } => {
-            let mut stack = Vec::with_capacity(16);
-            let mut mask = TrieMask::default();
-            for (child, nibble) in (*children).into_iter().zip(0u8..) {
-                if let Some(child) = child {
-                    stack.push(encode_link(child, step(path, nibble), stored));
-                    mask.set_bit(nibble);
-                }
+impl Node {
+    /// The RLP of the node at `path`, and how a parent refers to it; nodes below it that changed and are stored on their own go
+    /// to `writes`.
+    fn encode(
+        &mut self,
+        path: Nibbles,
+        writes: &mut Vec<NodeWrite>,
+        gone: &mut Vec<Nibbles>,
+    ) -> (Vec<u8>, RlpNode) {
+        let mut rlp = Vec::new();
+        let reference = match &mut self.kind {
+            Kind::Leaf { key, value } => LeafNodeRef { key, value }.rlp(&mut rlp),
+            Kind::Extension { key, child } => {
+                let child =
+                    child.as_mut().map(|child| child.refer(path.join(key), writes, gone)).unwrap_or_default();
+                ExtensionNodeRef { key, child: &child }.rlp(&mut rlp)
             }
-            BranchNodeRef::new(&stack, mask).rlp(&mut rlp);
-        }
+            Kind::Branch(children) => {
+                let mut stack = Vec::with_capacity(16);
+                let mut mask = TrieMask::default();
+                for (child, nibble) in children.iter_mut().zip(0u8..) {
+                    if let Some(child) = child {
+                        let mut path = path;
+                        path.push(nibble);
+                        stack.push(child.refer(path, writes, gone));
+                        mask.set_bit(nibble);
+                    }
+                }
+                rlp.reserve_exact(544);
+                BranchNodeRef::new(&stack, mask).rlp(&mut rlp)
+            }
+        };
+        (rlp, reference)
     }
-    rlp
 }
 
-fn encode_link(link: Link, path: Nibbles, stored: &mut Vec<(Nibbles, Option<Vec<u8>>)>) -> RlpNode {
-    match link {
-        Link::Stored(reference) => reference,
-        Link::Open(node) => {
-            let rlp = encode(*node, path, stored);
-            let reference = RlpNode::from_rlp(&rlp);
-            if reference.is_hash() {
-                stored.push((path, Some(rlp)));
-            }
-            reference
+impl Link {
+    /// How a parent refers to the node, which stands at `path`.
+    fn refer(&mut self, path: Nibbles, writes: &mut Vec<NodeWrite>, gone: &mut Vec<Nibbles>) -> RlpNode {
+        let node = match self {
+            Self::Stored(reference) => return reference.clone(),
+            Self::Open(node) => node,
+        };
+        if let Some(reference) = &node.reference {
+            return reference.clone();
         }
+        let (rlp, reference) = node.encode(path, writes, gone);
+        if reference.is_hash() {
+            writes.push((path, Some(rlp)));
+            node.stored = true;
+        } else if node.stored {
+            gone.push(path);
+            node.stored = false;
+        }
+        node.reference = Some(reference.clone());
+        reference
     }
 }

@@ -2,16 +2,13 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::{B256, U256, keccak256};
 use alloy_rlp::Decodable;
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, TrieAccount};
 use revm::{database::BundleState, primitives::KECCAK_EMPTY};
 
-use super::{
-    Staged,
-    trie::{NodeSource, Trie},
-};
-use crate::{Entry, KvError, Table, tables};
+use super::{Staged, trie::NodeSource};
+use crate::{KvError, Table, tables};
 
 /// What is to become of one account.
 #[derive(Default)]
@@ -52,13 +49,10 @@ impl ChangeLog {
     pub(crate) fn stage(self, staged: &Staged<'_>, number: u64) {
         let mut record = Vec::new();
         for (key, before) in self.before {
-            // An entry is: length of the key (32 or 64), key, length of the value (0: none), value.
+            // An entry is the length of the key (32 or 64) and the key; the value before is in the history.
             record.push(key.len() as u8);
             record.extend_from_slice(&key);
-            let value = before.unwrap_or_default();
-            record.push(value.len() as u8);
-            record.extend_from_slice(&value);
-            staged.put(history_table(&key), tables::dated(&key, number), value);
+            staged.put(history_table(&key), tables::dated(&key, number), before.unwrap_or_default());
         }
         staged.put(Table::Changes, tables::number(number), record);
     }
@@ -69,34 +63,25 @@ fn history_table(key: &[u8]) -> Table {
     if key.len() == 32 { Table::AccountHistory } else { Table::SlotHistory }
 }
 
-/// What changed in block `number`: keys with their values before, empty for none.
-fn change_set(staged: &Staged<'_>, number: u64) -> Result<Vec<Entry>, KvError> {
+/// The keys of what changed in block `number`.
+fn change_set(staged: &Staged<'_>, number: u64) -> Result<Vec<Vec<u8>>, KvError> {
     let damaged = || KvError::corrupt(Table::Changes, "a change set is cut short");
     let Some(record) = staged.get(Table::Changes, &tables::number(number))? else {
         return Err(KvError::corrupt(Table::Changes, "a change set is missing"));
     };
     let mut rest = record.as_slice();
-    let mut changes = Vec::new();
-    let take = |rest: &mut &[u8]| -> Result<Vec<u8>, KvError> {
-        let (length, tail) = rest.split_first().ok_or_else(damaged)?;
-        let (bytes, tail) = tail.split_at_checked(usize::from(*length)).ok_or_else(damaged)?;
-        *rest = tail;
-        Ok(bytes.to_vec())
-    };
-    while !rest.is_empty() {
-        let key = take(&mut rest)?;
-        let value = take(&mut rest)?;
-        if key.len() != 32 && key.len() != 64 {
-            return Err(damaged());
-        }
-        changes.push((key, value));
+    let mut keys = Vec::new();
+    while let Some((length @ (32 | 64), tail)) = rest.split_first() {
+        let (key, tail) = tail.split_at_checked(usize::from(*length)).ok_or_else(damaged)?;
+        keys.push(key.to_vec());
+        rest = tail;
     }
-    Ok(changes)
+    if rest.is_empty() { Ok(keys) } else { Err(damaged()) }
 }
 
 /// Forgets the change set of block `number` and its entries in the history.
 pub(crate) fn forget(staged: &Staged<'_>, number: u64) -> Result<(), KvError> {
-    for (key, _) in change_set(staged, number)? {
+    for key in change_set(staged, number)? {
         staged.remove(history_table(&key), tables::dated(&key, number));
     }
     staged.remove(Table::Changes, tables::number(number));
@@ -106,7 +91,7 @@ pub(crate) fn forget(staged: &Staged<'_>, number: u64) -> Result<(), KvError> {
 /// Takes back what block `number` changed, and returns the root of the state before it.
 pub(crate) fn unwind(staged: &Staged<'_>, number: u64, root: B256) -> Result<B256, KvError> {
     let mut changes = StateChanges::new();
-    restore(change_set(staged, number)?, &mut changes)?;
+    restore(staged, change_set(staged, number)?, number, &mut changes)?;
     forget(staged, number)?;
     write(staged, changes, root, None)
 }
@@ -122,19 +107,28 @@ pub(crate) fn restored(
     let mut records = 0;
     // Of the values that a record had, that before the first block counts: it is put last.
     for number in blocks.rev() {
-        let set = change_set(staged, number)?;
-        records += 1 + set.len();
+        let keys = change_set(staged, number)?;
+        records += 1 + keys.len();
         if records > limit {
             return Ok(None);
         }
-        restore(set, &mut changes)?;
+        restore(staged, keys, number, &mut changes)?;
     }
     Ok(Some(changes))
 }
 
-/// Puts what was before a change set into `changes`.
-fn restore(set: Vec<Entry>, changes: &mut StateChanges) -> Result<(), KvError> {
-    for (key, value) in set {
+/// Puts what was under `keys` before block `number` into `changes`.
+fn restore(
+    staged: &Staged<'_>,
+    keys: Vec<Vec<u8>>,
+    number: u64,
+    changes: &mut StateChanges,
+) -> Result<(), KvError> {
+    for key in keys {
+        let table = history_table(&key);
+        let value = staged
+            .get(table, &tables::dated(&key, number))?
+            .ok_or_else(|| KvError::corrupt(table, "a value of a change set is missing"))?;
         let (account, slot) = key.split_at_checked(32).unwrap_or((&key, &[]));
         let change = changes.entry(B256::from_slice(account)).or_default();
         if slot.is_empty() {
@@ -162,11 +156,12 @@ pub(crate) fn write(
     root: B256,
     mut log: Option<&mut ChangeLog>,
 ) -> Result<B256, KvError> {
-    let mut trie = Trie::open(AccountNodes(staged), root);
+    staged.hot().begin(root);
+    let mut trie = staged.hot().take_account_trie(root);
+    let source = AccountNodes(staged);
     for (address, change) in changes {
-        let before = staged.get(Table::Accounts, address.as_slice())?;
-        let old = before.as_deref().map(decode_account).transpose()?;
-        let mut storage_root = old.map_or(EMPTY_ROOT_HASH, |account| account.storage_root);
+        let before = staged.account(address)?;
+        let mut storage_root = before.map_or(EMPTY_ROOT_HASH, |account| account.storage_root);
         if change.wipe && storage_root != EMPTY_ROOT_HASH {
             wipe(staged, address, log.as_deref_mut())?;
             storage_root = EMPTY_ROOT_HASH;
@@ -176,41 +171,42 @@ pub(crate) fn write(
         }
         let fields = match change.info {
             Some(fields) => fields,
-            None => old.map(|account| AccountFields {
+            None => before.map(|account| AccountFields {
                 nonce: account.nonce,
                 balance: account.balance,
                 code_hash: account.code_hash,
             }),
         };
-        let after = fields.map(|fields| {
-            let account = TrieAccount::new(fields.nonce, fields.balance, storage_root, fields.code_hash);
-            alloy_rlp::encode(account)
-        });
+        let after = fields
+            .map(|fields| TrieAccount::new(fields.nonce, fields.balance, storage_root, fields.code_hash));
         if after == before {
             continue;
         }
         if let Some(log) = log.as_deref_mut() {
-            log.note(address.as_slice(), || before);
+            log.note(address.as_slice(), || before.map(alloy_rlp::encode));
         }
         match after {
-            Some(record) => {
-                trie.insert(address, record.clone())?;
+            Some(account) => {
+                let record = alloy_rlp::encode(account);
+                trie.insert(&source, address, record.clone())?;
                 staged.put(Table::Accounts, address.as_slice(), record);
             }
             None => {
-                trie.remove(address)?;
+                trie.remove(&source, address)?;
                 staged.remove(Table::Accounts, address.as_slice());
             }
         }
+        staged.hot().set_account(address, after);
     }
-    let update = trie.commit();
-    for (path, node) in update.nodes {
+    for (path, node) in trie.commit() {
         match node {
             Some(node) => staged.put(Table::AccountTrie, tables::account_node(&path), node),
             None => staged.remove(Table::AccountTrie, tables::account_node(&path)),
         }
     }
-    Ok(update.root)
+    let root = trie.root();
+    staged.hot().put_account_trie(trie);
+    Ok(root)
 }
 
 fn write_slots(
@@ -220,43 +216,49 @@ fn write_slots(
     root: B256,
     mut log: Option<&mut ChangeLog>,
 ) -> Result<B256, KvError> {
-    let mut trie = Trie::open(StorageNodes { staged, address }, root);
-    for (slot, value) in slots {
-        let key = tables::slot(address, slot);
-        let before = staged.get(Table::Slots, &key)?;
-        let after = (!value.is_zero()).then(|| alloy_rlp::encode(value));
+    let mut trie = staged.hot().take_storage_trie(address, root);
+    let source = StorageNodes { staged, address };
+    let record = |value: U256| (!value.is_zero()).then(|| alloy_rlp::encode(value));
+    for (slot, after) in slots {
+        let before = staged.slot(address, slot)?;
         if before == after {
             continue;
         }
+        let key = tables::slot(address, slot);
         if let Some(log) = log.as_deref_mut() {
-            log.note(&key, || before);
+            log.note(&key, || record(before));
         }
-        match after {
+        match record(after) {
             Some(record) => {
-                trie.insert(slot, record.clone())?;
+                trie.insert(&source, slot, record.clone())?;
                 staged.put(Table::Slots, key, record);
             }
             None => {
-                trie.remove(slot)?;
+                trie.remove(&source, slot)?;
                 staged.remove(Table::Slots, key);
             }
         }
+        staged.hot().set_slot(address, slot, after);
     }
-    let update = trie.commit();
-    for (path, node) in update.nodes {
+    for (path, node) in trie.commit() {
         let key = tables::storage_node(address, &path);
         match node {
             Some(node) => staged.put(Table::StorageTrie, key, node),
             None => staged.remove(Table::StorageTrie, key),
         }
     }
-    Ok(update.root)
+    let root = trie.root();
+    staged.hot().put_storage_trie(address, trie);
+    Ok(root)
 }
 
 fn wipe(staged: &Staged<'_>, address: B256, mut log: Option<&mut ChangeLog>) -> Result<(), KvError> {
     for (key, value) in staged.with_prefix(Table::Slots, address.as_slice())? {
         if let Some(log) = log.as_deref_mut() {
             log.note(&key, || Some(value));
+        }
+        if let Some(slot) = key.get(32..).and_then(|slot| B256::try_from(slot).ok()) {
+            staged.hot().set_slot(address, slot, U256::ZERO);
         }
         staged.remove(Table::Slots, key);
     }
@@ -268,29 +270,31 @@ fn wipe(staged: &Staged<'_>, address: B256, mut log: Option<&mut ChangeLog>) -> 
 
 /// The changes that the EVM gathered, and the code it met for the first time, staged.
 pub(crate) fn changes_of(staged: &Staged<'_>, bundle: &BundleState) -> StateChanges {
-    use alloy_primitives::keccak256;
-    use revm::database::OriginalValuesKnown;
-
-    let plain = bundle.to_plain_state(OriginalValuesKnown::Yes);
     let mut changes = StateChanges::new();
-    for (address, info) in plain.accounts {
-        changes.entry(keccak256(address)).or_default().info = Some(info.map(|info| AccountFields {
-            nonce: info.nonce,
-            balance: info.balance,
-            code_hash: if info.code_hash.is_zero() { KECCAK_EMPTY } else { info.code_hash },
-        }));
+    for (address, account) in &bundle.state {
+        let wipe = account.was_destroyed();
+        let info = account.is_info_changed().then(|| {
+            account.info.as_ref().map(|info| AccountFields {
+                nonce: info.nonce,
+                balance: info.balance,
+                code_hash: if info.code_hash.is_zero() { KECCAK_EMPTY } else { info.code_hash },
+            })
+        });
+        // What a destroyed account had is wiped, whatever its slots were when the block began.
+        let written = account.storage.iter().filter(|(_, slot)| match wipe {
+            true => !slot.present_value.is_zero(),
+            false => slot.is_changed(),
+        });
+        let slots: BTreeMap<_, _> =
+            written.map(|(slot, value)| (keccak256(slot.to_be_bytes::<32>()), value.present_value)).collect();
+        if info.is_some() || wipe || !slots.is_empty() {
+            changes.insert(keccak256(address), AccountChange { info, wipe, slots });
+        }
     }
-    for storage in plain.storage {
-        let change = changes.entry(keccak256(storage.address)).or_default();
-        change.wipe = storage.wipe_storage;
-        change.slots = storage
-            .storage
-            .into_iter()
-            .map(|(slot, value)| (keccak256(slot.to_be_bytes::<32>()), value))
-            .collect();
-    }
-    for (hash, code) in plain.contracts {
-        staged.put(Table::Code, hash.as_slice(), code.original_bytes().to_vec());
+    for (hash, code) in &bundle.contracts {
+        if *hash != KECCAK_EMPTY {
+            staged.put(Table::Code, hash.as_slice(), code.original_bytes().to_vec());
+        }
     }
     changes
 }

@@ -168,14 +168,15 @@ impl After<'_> {
 
 /// The root of the trie that `changes` make, one after the other, of an empty one: values by their keys, `None` to remove.
 pub fn trie_root(changes: impl IntoIterator<Item = (B256, Option<Vec<u8>>)>) -> Result<B256, KvError> {
-    let mut trie = Trie::open(Nothing, EMPTY_ROOT_HASH);
+    let mut trie = Trie::new(EMPTY_ROOT_HASH);
     for (key, value) in changes {
         match value {
-            Some(value) => trie.insert(key, value)?,
-            None => trie.remove(key)?,
+            Some(value) => trie.insert(&Nothing, key, value)?,
+            None => trie.remove(&Nothing, key)?,
         }
     }
-    Ok(trie.commit().root)
+    trie.commit();
+    Ok(trie.root())
 }
 
 /// Where no node is.

@@ -6,18 +6,27 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use alloy_primitives::{Address, keccak256};
 use lightstreams_chain::{Ancestry, BlockId, Chain, DEV_ACCOUNTS, FeePolicy, Kv, testing::NoSeal};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::dev::{AUTHOR, genesis, seal, transfer};
+use crate::{
+    dev::{AUTHOR, genesis, seal, transfer},
+    history::assert_root_of_tables,
+};
 
 const FOLDER: &str = "LIGHTSTREAMS_CRASH_TEST_FOLDER";
 /// How many blocks the child seals; without it, until it is killed.
 const BLOCKS: &str = "LIGHTSTREAMS_CRASH_TEST_BLOCKS";
-const ROUNDS: u64 = 12;
+/// How often the child is killed; the number is 200:
+/// `LIGHTSTREAMS_KILLS=200 cargo test --release -p lightstreams-chain --features fjall,testing crash -- --nocapture`.
+const KILLS: &str = "LIGHTSTREAMS_KILLS";
+const KILLS_DEFAULT: u64 = 12;
+/// Transfers in a block; the first is the sealer's.
+const TRANSFERS: u64 = 8;
 
 fn database(folder: &Path) -> Arc<dyn Kv> {
     #[cfg(feature = "rocksdb")]
@@ -33,7 +42,11 @@ fn database(folder: &Path) -> Arc<dyn Kv> {
 }
 
 fn open(folder: &Path) -> Chain {
-    Chain::open(genesis(FeePolicy::Market), database(folder), Arc::new(NoSeal::default())).unwrap()
+    open_in(database(folder))
+}
+
+fn open_in(kv: Arc<dyn Kv>) -> Chain {
+    Chain::open(genesis(FeePolicy::Market), kv, Arc::new(NoSeal::default())).unwrap()
 }
 
 /// What the child does: a transfer in every block, and a line once the block is acknowledged.
@@ -45,6 +58,11 @@ fn child_that_seals_until_it_is_killed() {
     while chain.head().number() < blocks {
         let nonce = chain.next_nonce(DEV_ACCOUNTS[0].address).unwrap();
         chain.submit(&transfer(&chain, 0, nonce, AUTHOR, 1)).unwrap();
+        for index in 1..TRANSFERS {
+            let from = usize::try_from(index).unwrap();
+            let to = Address::from_word(keccak256([nonce, index].map(u64::to_be_bytes).concat()));
+            chain.submit(&transfer(&chain, from, nonce, to, 1)).unwrap();
+        }
         let head = seal(&chain);
         println!("sealed {} {}", head.number(), head.hash);
         std::io::stdout().flush().unwrap();
@@ -56,7 +74,9 @@ fn blocks_acknowledged_before_a_kill_are_there_after_it() {
     let folder = tempfile::tempdir().unwrap();
     let mut rng = StdRng::seed_from_u64(7);
     let mut acknowledged = 0;
-    for round in 0..ROUNDS {
+    let kills = std::env::var(KILLS).map_or(KILLS_DEFAULT, |kills| kills.parse().unwrap());
+    let mut slowest = Duration::ZERO;
+    for round in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "crash::child_that_seals_until_it_is_killed", "--nocapture"])
             .env(FOLDER, folder.path())
@@ -81,24 +101,31 @@ fn blocks_acknowledged_before_a_kill_are_there_after_it() {
         child.wait().unwrap();
         assert!(last.is_some(), "round {round}: the child sealed nothing");
 
-        let chain = open(folder.path());
+        let start = Instant::now();
+        let kv = database(folder.path());
+        let chain = open_in(kv.clone());
+        slowest = slowest.max(start.elapsed());
         let head = chain.head();
+        assert_root_of_tables(kv.as_ref(), head.header.state_root);
         assert!(head.number() >= acknowledged, "round {round}: {} of {acknowledged} blocks", head.number());
         let known = chain.canonical_hash(acknowledged).unwrap().unwrap();
         assert_eq!(Some(known.to_string()), last, "round {round}");
-        // One transfer a block: state, receipts and look-ups are of the same block.
+        // One transfer of the first account a block: state, receipts and look-ups are of the same block.
         let state = chain.state(BlockId::Latest).unwrap();
         assert_eq!(state.nonce(DEV_ACCOUNTS[0].address).unwrap(), head.number());
-        let mut parent = chain.genesis_hash();
-        for number in 1..=head.number() {
+        let first = head.number().saturating_sub(100).max(1);
+        let mut parent = chain.canonical_hash(first - 1).unwrap().unwrap();
+        for number in first..=head.number() {
             let block = chain.block(number.into()).unwrap().unwrap();
             assert_eq!(block.header.parent_hash, parent);
-            let receipt = chain.receipt(block.body.transactions[0].tx_hash()).unwrap().unwrap();
+            assert_eq!(block.body.transactions.len() as u64, TRANSFERS);
+            let receipt = chain.receipt(block.body.transactions[7].tx_hash()).unwrap().unwrap();
             assert_eq!(receipt.transaction.block.number, number);
             parent = chain.canonical_hash(number).unwrap().unwrap();
         }
         acknowledged = head.number();
     }
+    println!("{kills} kills, {acknowledged} blocks, the slowest start took {slowest:.2?}");
 }
 
 /// What a power cut would take is what was not synced, so the system calls of the child are read.

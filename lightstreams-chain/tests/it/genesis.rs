@@ -209,5 +209,5 @@ fn a_database_of_another_chain_is_refused() {
     batch.put(Table::Meta, b"schema", 9u32.to_be_bytes());
     kv.commit(batch).unwrap();
     let error = Chain::open(genesis(FeePolicy::Market), kv, engine).unwrap_err();
-    assert_eq!(error.to_string(), "the database has schema version 9, this software reads version 1");
+    assert_eq!(error.to_string(), "the database has schema version 9, this software reads version 2");
 }

@@ -9,6 +9,7 @@ mod dev;
 mod file;
 mod genesis;
 mod headers;
+mod history;
 mod kv;
 #[cfg(any(feature = "rpc", feature = "p2p"))]
 mod network;
@@ -18,6 +19,7 @@ mod reorg;
 #[cfg(feature = "rpc")]
 mod rpc;
 mod signer;
+mod stops;
 #[cfg(feature = "p2p")]
 mod sync;
 mod vectors;
