@@ -24,13 +24,13 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, identify, noise,
+    Multiaddr, Swarm, SwarmBuilder, identify,
     swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
     tcp,
 };
 use lightstreams_store::{
     AllowAll, BlockStore, Cid, Gate, ImportOptions, Input, SegmentStore, Session, fetch_dag,
-    p2p::{Bitswap, BitswapConfig, BitswapExchange, yamux_config},
+    p2p::{Bitswap, BitswapConfig, BitswapExchange, Noise, Yamux},
 };
 
 use support::{bytes, cpu};
@@ -45,12 +45,12 @@ struct Peer {
 }
 
 /// Bytes that no two blocks share.
-struct Noise {
+struct Random {
     seed: u64,
     left: u64,
 }
 
-impl Read for Noise {
+impl Read for Random {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let len = (buf.len() as u64).min(self.left) as usize;
         self.seed += 1;
@@ -66,7 +66,7 @@ fn swarm(store: Arc<dyn BlockStore>) -> (Swarm<Peer>, BitswapExchange) {
     let exchange = bitswap.exchange();
     let swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux_config)
+        .with_tcp(tcp::Config::default(), Noise::new, Yamux::default)
         .unwrap()
         .with_behaviour(|key| Peer {
             bitswap,
@@ -81,7 +81,7 @@ fn swarm(store: Arc<dyn BlockStore>) -> (Swarm<Peer>, BitswapExchange) {
 async fn serve(ip: &str, mib: u64) {
     let folder = tempfile::tempdir().unwrap();
     let store = Arc::new(SegmentStore::open(folder.path()).unwrap());
-    let file = Input::reader(Noise { seed: 0, left: mib << 20 });
+    let file = Input::reader(Random { seed: 0, left: mib << 20 });
     let root = ImportOptions::unixfs_v1_2025().import(file, &*store, &mut |_| ()).unwrap().cid;
     let (mut swarm, _) = swarm(store);
     swarm.listen_on(format!("/ip4/{ip}/tcp/0").parse().unwrap()).unwrap();

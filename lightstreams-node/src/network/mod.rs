@@ -22,13 +22,11 @@ use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, SwarmEvent};
-use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity::Keypair, noise, ping, tcp, yamux,
-};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity::Keypair, ping, tcp};
 use lightstreams_chain::p2p::{self as chain_p2p, ChainSync, Progress};
 use lightstreams_chain::{Block, Chain};
 use lightstreams_store::Gate;
-use lightstreams_store::p2p::{Bitswap, BitswapConfig, BitswapExchange};
+use lightstreams_store::p2p::{Bitswap, BitswapConfig, BitswapExchange, Noise, Yamux};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -257,7 +255,7 @@ pub async fn start(parts: NetworkParts) -> Result<(NetworkHandle, BitswapExchang
     let progress = sync.progress();
     let mut swarm = libp2p::SwarmBuilder::with_existing_identity(parts.keypair)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::default().nodelay(true), Noise::new, Yamux::default)
         .map_err(|e| wrong("cannot set up the transport").because(e))?
         .with_behaviour(|keypair| Behaviour::new(keypair, bitswap, sync))
         .map_err(|_| wrong("cannot set up the protocols"))?

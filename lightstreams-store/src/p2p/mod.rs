@@ -55,6 +55,7 @@ mod kad;
 mod pool;
 mod server;
 mod stream;
+mod transport;
 pub mod wire;
 
 use std::{
@@ -86,6 +87,7 @@ pub use exchange::BitswapExchange;
 pub use handler::{FromBehaviour, Handler, ToBehaviour, Upgrade};
 #[cfg(feature = "kad")]
 pub use kad::{KadRouting, Kademlia, KademliaConfig};
+pub use transport::{Muxer, Noise, Yamux};
 
 use self::{
     client::{Client, Output, SessionId},
@@ -170,20 +172,6 @@ pub enum BitswapEvent {
         /// The peer.
         peer: PeerId,
     },
-}
-
-/// Yamux with windows that Helia can fill.
-///
-/// A peer made with js-libp2p sends as much as the window allows in one frame, and the yamux of rust-libp2p, whose windows grow with
-/// the speed of a connection, ends a connection on which a frame has more than 1 MiB. The number of streams is all that it lets
-/// one set: with so many, the windows of a connection together grow by 768 KiB, which makes 1 MiB for one stream at most. Over long
-/// distances that bounds a stream to 1 MiB for each round trip; who has no such peers may take the default.
-pub fn yamux_config() -> libp2p::yamux::Config {
-    // 1 GiB of window for a connection, of which each possible stream holds 256 KiB back.
-    const STREAMS_MAX: usize = 4096 - 3;
-    let mut config = libp2p::yamux::Config::default();
-    config.set_max_num_streams(STREAMS_MAX);
-    config
 }
 
 type Accounts = dyn Fn(&PeerId) -> Option<Account> + Send + Sync;

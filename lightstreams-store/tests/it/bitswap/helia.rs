@@ -11,8 +11,8 @@ use std::{
 };
 
 use lightstreams_store::{
-    Block, BlockStore, Cid, ExportLimits, FetchError, ImportOptions, MemoryStore, PeerFailureKind, Session,
-    export, fetch_dag, p2p::BitswapConfig,
+    Block, BlockStore, Cid, ExportLimits, ImportOptions, MemoryStore, Session, export, fetch_dag,
+    p2p::BitswapConfig,
 };
 use serde_json::{Value, json};
 
@@ -181,11 +181,6 @@ fn helia_is_served_after_a_pause_in_which_it_closed_our_stream() {
         // Helia resets a stream on which nothing came for 10 seconds.
         thread::sleep(Duration::from_secs(11));
     }
-}
-
-fn absent(node: &Node, cid: &Cid, session: &Session) -> bool {
-    matches!(fetch(node, &[*cid], session).1, Err(FetchError::Missing { peers, .. })
-        if peers.iter().all(|failure| failure.kind == PeerFailureKind::Absent))
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod fetch;
 mod helia;
 #[cfg(feature = "kad")]
 mod kad;
+mod killed;
 mod kubo;
 mod net;
 mod serve;

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, identify, identity, noise, request_response as raw,
+    Multiaddr, Swarm, SwarmBuilder, identify, identity, request_response as raw,
     swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
     tcp,
 };
@@ -16,9 +16,8 @@ use lightstreams_store::{
     Account, AllowAll, Block, BlockStore, Cid, Exchange, FetchError, Gate, MemoryStore, PeerFailureKind,
     PeerId, Requester, ServePolicy, Session,
     p2p::{
-        Bitswap, BitswapConfig, BitswapEvent, BitswapExchange,
+        Bitswap, BitswapConfig, BitswapEvent, BitswapExchange, Noise, Yamux,
         wire::{Entry, Message, Revision, WantKind},
-        yamux_config,
     },
 };
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
@@ -131,7 +130,7 @@ impl Net {
         self.runtime.block_on(async {
             let mut swarm = SwarmBuilder::with_new_identity()
                 .with_tokio()
-                .with_tcp(tcp::Config::default(), noise::Config::new, yamux_config)
+                .with_tcp(tcp::Config::default(), Noise::new, Yamux::default)
                 .unwrap()
                 .with_behaviour(behaviour)
                 .unwrap()
@@ -286,6 +285,12 @@ pub(super) fn fetch(node: &Node, cids: &[Cid], session: &Session) -> (Vec<Block>
         Ok(())
     });
     (got, result)
+}
+
+/// Whether the peers of `session` are asked, and say that they do not have the block.
+pub(super) fn absent(node: &Node, cid: &Cid, session: &Session) -> bool {
+    matches!(fetch(node, &[*cid], session).1, Err(FetchError::Missing { peers, .. })
+        if peers.iter().all(|failure| failure.kind == PeerFailureKind::Absent))
 }
 
 #[track_caller]
