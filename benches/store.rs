@@ -1,11 +1,20 @@
-//! Hashing of chunks, building of file DAGs, and the backends.
+//! Hashing of chunks, building of file DAGs, the backends, and ranges of a file through the gateway.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{Request, StatusCode},
+};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lightstreams_store::{
-    Block, BlockStore, Chunker, EnvelopeChunker, FileBuilder, FixedChunker, FjallStore, MemoryStore,
+    AllowAll, Block, BlockStore, Chunker, EnvelopeChunker, FileBuilder, FixedChunker, FjallStore, Gate,
+    ImportOptions, Input, MemoryStore, SegmentStore,
+    gateway::{Gateway, GatewayConfig},
 };
+use tower::ServiceExt;
 
 const LEAF: usize = 4 * 65_552;
 const FILE: usize = 64 << 20;
@@ -72,5 +81,38 @@ fn backends(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, hashing, dag, backends);
+/// Ranges at changing places of a file in segments, each request and its whole answer, without a socket.
+fn gateway(c: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(SegmentStore::open(dir.path().join("blocks")).unwrap());
+    let file: Vec<u8> =
+        (0..FILE as u64).map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    let options = ImportOptions::unixfs_v1_2025();
+    let root = options.import(Input::reader(&file[..]), &*store, &mut |_| ()).unwrap().cid;
+    let router = Gateway::new(Gate::new(store, Arc::new(AllowAll)), GatewayConfig::default()).router();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let mut group = c.benchmark_group("store::gateway_range");
+    for len in [4 << 10, 1 << 20, 16 << 20] {
+        group.throughput(Throughput::Bytes(len as u64));
+        let mut from = 0;
+        group.bench_function(format!("file={FILE} len={len}"), |b| {
+            b.iter(|| {
+                from = (from + 7 * len + 12_345) % (FILE - len);
+                let request = Request::get(format!("/ipfs/{root}"))
+                    .header("range", format!("bytes={from}-{}", from + len - 1))
+                    .body(Body::empty())
+                    .unwrap();
+                runtime.block_on(async {
+                    let answer = router.clone().oneshot(request).await.unwrap();
+                    assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
+                    let body = to_bytes(answer.into_body(), len).await.unwrap();
+                    assert!(body == file[from..from + len]);
+                });
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, hashing, dag, backends, gateway);
 criterion_main!(benches);

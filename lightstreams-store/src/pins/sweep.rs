@@ -32,7 +32,7 @@ impl<S: BlockStore> PinnedStore<S> {
     /// every few thousand blocks, breaks it off. Nothing is locked during the call of `report`, which may wait to slow it down.
     ///
     /// `clock` tells the time since any moment, and does not go back; [`Instant::elapsed`](std::time::Instant::elapsed) will do. By it, as many blocks are
-    /// removed at once as take about twice as long as a few, from 16 to 4096: whoever adds waits for that long at most.
+    /// removed at once as take about twice as long as a few, from 4 to 4096: whoever adds waits for that long at most.
     ///
     /// If the links of a pinned block cannot be known, the error says so before anything is removed: [repair](Self::repair) it, or remove
     /// the pin. One sweep runs at a time. After it, but not
@@ -105,7 +105,7 @@ impl<S: BlockStore> PinnedStore<S> {
 }
 
 /// Blocks of a small removal.
-const FEW: usize = 16;
+const FEW: usize = 4;
 /// Blocks of the largest one.
 const MANY: usize = 4096;
 /// One removal in so many is a small one; the size of the others changes then.
@@ -124,7 +124,7 @@ struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { many: 4 * FEW, round: 0, usual: [0; 2] }
+        Self { many: 2 * FEW, round: 0, usual: [0; 2] }
     }
 }
 
@@ -147,9 +147,9 @@ impl Pace {
         self.round = (self.round + 1) % ROUNDS;
         if self.round == 0 {
             let (few, many) = (*few, *many);
-            if many <= few.saturating_mul(2) {
+            if many <= few.saturating_mul(3) / 2 {
                 self.many = (self.many * 2).min(MANY);
-            } else if many > few.saturating_mul(3) {
+            } else if many > few.saturating_mul(2) {
                 self.many = (self.many / 2).max(FEW);
             }
         }
@@ -178,7 +178,7 @@ mod tests {
         let sizes =
             [(0, 1000), (15, 1000), (300, 1000), (11_000, 1000)].map(|(sync, each)| comes_to(sync, each));
         let [memory, ram_disk, flash, disk] = sizes;
-        assert!(memory <= 64 && (32..=128).contains(&ram_disk), "{sizes:?}");
-        assert!((256..=1024).contains(&flash) && disk == MANY, "{sizes:?}");
+        assert!(memory <= 16 && (16..=64).contains(&ram_disk), "{sizes:?}");
+        assert!((128..=512).contains(&flash) && disk == MANY, "{sizes:?}");
     }
 }

@@ -12,8 +12,10 @@ use super::{
 };
 use crate::{StoreError, StoreOp};
 
-/// Bytes of blocks that are copied in one commit.
-const STEP_BYTES: usize = 1 << 20;
+/// Bytes that are copied in one commit, at least and at most.
+const STEP_BYTES: [usize; 2] = [4 << 10, 1 << 20];
+/// A shorter record counts as so many bytes: it takes as long.
+const RECORD_BYTES: usize = 1 << 10;
 
 /// What a compaction did.
 #[non_exhaustive]
@@ -91,22 +93,27 @@ impl SegmentStore {
         if let Some(file) = self.table.reader(victim)? {
             len = file.len()?;
             let (mut changes, mut bytes) = (Vec::new(), 0);
+            let [least, most] = STEP_BYTES;
+            let mut step = least;
             let needed = |target: &Spot| target.segment != victim && self.table.contains(target.segment);
             let found = scan::scan(&*file, name, false, &mut |at, record| {
                 let spot = Spot { segment: victim, offset: at + record.data_at() };
                 let block = record.kind != Kind::Tombstone;
                 if block && self.index.find(record.key).is_some_and(|place| place.spot == spot) {
-                    bytes += record.data.len();
+                    bytes += record.data.len().max(RECORD_BYTES);
                     let data = Bytes::copy_from_slice(record.data);
                     changes.push(Change::moving(record.key.to_vec(), spot, data));
                 }
                 if let Some(target) = record.target.filter(needed) {
-                    bytes += record.size() as usize;
+                    bytes += RECORD_BYTES;
                     changes.push(Change::Void { key: record.key.to_vec(), target });
                 }
-                if bytes >= STEP_BYTES {
+                if bytes >= step {
                     bytes = 0;
-                    self.commit(std::mem::take(&mut changes))?;
+                    let waited = self.commit(std::mem::take(&mut changes))?;
+                    // Whoever adds waits for a step to end. Where nobody does, large ones share a sync.
+                    step = if waited { step / 2 } else { step + step / 32 };
+                    step = step.clamp(least, most);
                 }
                 Ok(())
             })?;

@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    hint,
     ops::Bound,
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
 };
 
 use super::record::Spot;
@@ -60,9 +61,36 @@ impl Maps {
     }
 }
 
+/// How often a lock is tried before a thread sleeps: none is held for longer than it takes to wake one.
+const SPINS: u32 = 1000;
+
+/// What `attempt` gives, which takes a lock if it is free; `None` if it was not for a while.
+fn spin<T>(attempt: impl Fn() -> Result<T, TryLockError<T>>) -> Option<T> {
+    for _ in 0..SPINS {
+        match attempt() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => hint::spin_loop(),
+        }
+    }
+    None
+}
+
+impl MemoryIndex {
+    fn read(&self) -> RwLockReadGuard<'_, Maps> {
+        let free = spin(|| self.maps.try_read());
+        free.unwrap_or_else(|| self.maps.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Maps> {
+        let free = spin(|| self.maps.try_write());
+        free.unwrap_or_else(|| self.maps.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Index for MemoryIndex {
     fn find(&self, key: &[u8]) -> Option<Place> {
-        let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
+        let maps = self.read();
         match digest(key) {
             Some(digest) => maps.sha2_256.get(&digest).copied(),
             None => maps.others.get(key).copied(),
@@ -70,12 +98,12 @@ impl Index for MemoryIndex {
     }
 
     fn apply(&self, changes: &mut dyn Iterator<Item = (Vec<u8>, Option<Place>)>) {
-        let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
+        let mut maps = self.write();
         changes.for_each(|(key, place)| maps.set(key, place));
     }
 
     fn keys(&self, after: Option<&[u8]>, limit: usize) -> Vec<Vec<u8>> {
-        let maps = self.maps.read().unwrap_or_else(PoisonError::into_inner);
+        let maps = self.read();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         // The multihashes of sha2-256 stand together, between those below their two bytes and those above.
         let sha2_256: &[u8] = &SHA2_256;

@@ -69,6 +69,9 @@ use crate::{
     key::{check_batch, cid_of_key, key},
 };
 
+/// Keys that are listed while nobody may change the index.
+const KEYS_AT_ONCE: usize = 32;
+
 /// Settings of a [`SegmentStore`].
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,7 +293,7 @@ impl BlockStore for SegmentStore {
         // A block becomes visible only after its commit was synced: one that is seen here is durable.
         let new = new.filter(|(key, _)| self.index.find(key).is_none());
         let changes = new.map(|(key, block)| Change::put(key, block.data().clone())).collect();
-        self.commit(changes).map_err(|e| StoreError::new(StoreOp::Put, e))
+        self.commit(changes).map(|_| ()).map_err(|e| StoreError::new(StoreOp::Put, e))
     }
 
     fn remove_many(&self, cids: &[Cid]) -> Result<(), StoreError> {
@@ -302,8 +305,19 @@ impl BlockStore for SegmentStore {
     }
 
     fn cids(&self, after: Option<&Cid>, limit: usize) -> Result<Vec<Cid>, StoreError> {
-        let after = after.map(key);
-        self.index.keys(after.as_deref(), limit).iter().map(|key| cid_of_key(key)).collect()
+        let mut after = after.map(key);
+        let mut cids = Vec::new();
+        while cids.len() < limit {
+            let keys = self.index.keys(after.as_deref(), KEYS_AT_ONCE.min(limit - cids.len()));
+            for key in &keys {
+                cids.push(cid_of_key(key)?);
+            }
+            after = keys.into_iter().last();
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(cids)
     }
 
     fn reclaim(&self) -> Result<(), StoreError> {

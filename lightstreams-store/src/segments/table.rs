@@ -58,8 +58,11 @@ impl Table {
 
     pub(super) fn remove(&self, number: u32) {
         let mut rows = lock(&self.rows);
-        rows.segments.remove(&number);
+        let removed = rows.segments.remove(&number);
         rows.open.retain(|open| *open != number);
+        drop(rows);
+        // Its file has no name any more: closing it, which frees its bytes, takes the system a while.
+        drop(removed);
     }
 
     pub(super) fn contains(&self, number: u32) -> bool {
