@@ -1,13 +1,13 @@
 //! What it costs to bring a file from peers, and what more peers are good for.
 //!
 //! ```text
-//! TMPDIR=/dev/shm cargo bench -p lightstreams-benches --bench transfer [-- MIB]
+//! TMPDIR=/dev/shm cargo bench -p lightstreams-benches --bench transfer [-- [MIB] [loopback]]
 //! ```
 //!
 //! Processes of their own, each with a `SegmentStore` in `TMPDIR`: seeders, which have a file of `MIB` MiB (1024 unless told otherwise), and a
 //! reader, which fetches it by its root and stores it. First one seeder over loopback, with the CPU seconds of both ends from the first
 //! request to the last block stored. Then 1, 2 and 4 seeders, each in a network namespace with a link of 200 Mbit/s to the reader's, and an
-//! eighth of the file: that needs root and iproute2. Linux only.
+//! eighth of the file: that needs root and iproute2, and is left out if told `loopback`. Linux only.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
@@ -282,7 +282,7 @@ fn main() {
     let told = arguments.iter().find_map(|argument| argument.parse().ok());
     let mib = if quick { 16 } else { told.unwrap_or(1024) };
     loopback(mib);
-    if !quick {
+    if !quick && !arguments.iter().any(|argument| argument == "loopback") {
         seeders(mib / 8);
     }
 }
