@@ -56,6 +56,7 @@ suites! {
     "chain": "genesis" => chain::genesis::run;
     "chain": "opcodes" => chain::opcodes::run;
     "chain": "rlp" => chain::rlp::run;
+    "chain": "t8n" => chain::t8n::run;
     "chain": "transactions" => chain::transactions::run;
     "chain": "trie" => chain::trie::run;
     "chain": "vm" => chain::vm::run;

@@ -12,7 +12,7 @@ use lightstreams_chain::{
     Block, BlockId, Chain, Clique, CliqueConfig, EngineError, Genesis, HeadInfo, HeaderRules, ImportError,
     Imported, LocalSigner, MemoryKv, Signer, Slot, decode_block,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     archive::unpack,
@@ -66,6 +66,17 @@ pub(crate) fn run(root: &Path, report: &mut Report) {
     for path in report.files(root, "poa-clique", "blocks-1-7.json") {
         let headers = report.json(&path);
         report.case(path.file_name().unwrap_or_default().display(), || linked(&headers));
+    }
+    for path in report.files(root, "poa-clique/geth-b11r-clique-seal", "exp-clique.json") {
+        let row = json!({
+            "header": "header.json",
+            "ommers": "ommers.json",
+            "txs": "txs.rlp",
+            "clique": "clique.json",
+            "expected": "exp-clique.json",
+        });
+        let folder = path.with_file_name("");
+        report.case("geth-b11r-clique-seal", || super::t8n::block(&folder, &row));
     }
     for path in report.files(root, "poa-clique", "-rpc.json") {
         let block = report.json(&path);

@@ -9,6 +9,7 @@ pub(crate) mod import;
 pub(crate) mod opcodes;
 pub(crate) mod rlp;
 pub(crate) mod state;
+pub(crate) mod t8n;
 pub(crate) mod transactions;
 pub(crate) mod trie;
 pub(crate) mod vm;

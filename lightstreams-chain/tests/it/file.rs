@@ -9,8 +9,7 @@ use lightstreams_chain::{
 
 use crate::{
     dev::{AUTHOR, genesis, open, seal, transfer},
-    headers::{unzstd, vectors},
-    vectors::{NOW, open_geth},
+    headers::{NOW, open_geth, unzstd, vectors},
 };
 
 fn on(_: &FileProgress) -> ControlFlow<()> {

@@ -35,6 +35,24 @@ fn a_file_is_read_back_as_it_was_written() {
 #[test]
 fn a_file_that_breaks_a_rule_is_refused_and_the_field_named() {
     refused(|file| file["config"]["lightstreams"]["colour"] = json!("red"), "colour");
+    let blobs = |target: u64, max: u64, fraction: u64| {
+        move |file: &mut Value| {
+            file["config"]["blobSchedule"]["osaka"] =
+                json!({"target": target, "max": max, "baseFeeUpdateFraction": fraction});
+        }
+    };
+    refused(blobs(7, 6, 1), "blobSchedule.osaka");
+    refused(blobs(3, 6, 0), "blobSchedule.osaka");
+    refused(blobs(3, 1 << 17, 1), "blobSchedule.osaka");
+    refused(|file| file["config"]["bpo2Time"] = json!(1), "bpo2Time");
+    refused(
+        |file| {
+            for fork in ["bpo1Time", "bpo2Time", "bpo3Time"] {
+                file["config"][fork] = json!(1);
+            }
+        },
+        "blobSchedule.bpo3",
+    );
     refused(|file| file["config"]["lightstreams"]["feePolicy"]["colour"] = json!("red"), "colour");
     refused(|file| file["config"]["lightstreams"]["engines"][0]["colour"] = json!("red"), "colour");
     refused(|file| file["config"]["lightstreams"]["engines"] = json!([]), "engines");

@@ -2,13 +2,15 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
 };
 
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
-use alloy_rlp::Decodable;
-use lightstreams_chain::{Ancestry, Block, Clique, CliqueConfig, HeadInfo, Header, KvError, LocalSigner};
+use lightstreams_chain::{
+    Ancestry, Chain, Clique, CliqueConfig, Genesis, HeadInfo, Header, KvError, LocalSigner, MemoryKv,
+};
 use serde_json::Value;
 
 /// All headers ever shown, by hash.
@@ -100,59 +102,13 @@ pub(crate) fn unzstd(path: PathBuf) -> Option<Vec<u8>> {
     }
 }
 
-pub(crate) fn hex_bytes(value: &Value) -> Vec<u8> {
-    value.as_str().unwrap().parse::<Bytes>().unwrap().to_vec()
-}
+/// A time after all blocks of the vectors.
+pub(crate) const NOW: u64 = 4_000_000_000;
 
-pub(crate) fn decode_block(value: &Value) -> Option<Block> {
-    let bytes = hex_bytes(value);
-    let mut rest = bytes.as_slice();
-    Block::decode(&mut rest).ok().filter(|_| rest.is_empty())
-}
-
-/// A chain of the suite `clique-geth`.
-pub(crate) struct GethChain {
-    pub(crate) expect: Value,
-    pub(crate) blocks: Vec<Block>,
-    pub(crate) epoch: u64,
-    pub(crate) period: u64,
-}
-
-impl GethChain {
-    pub(crate) fn read(suite: &std::path::Path, name: &str) -> Option<Self> {
-        let folder = suite.join("chains").join(name);
-        let expect = json(folder.join("expect.json"));
-        let packed = unzstd(folder.join("chain.rlp.zst"))?;
-        let mut rest = packed.as_slice();
-        let mut blocks = Vec::new();
-        while !rest.is_empty() {
-            blocks.push(Block::decode(&mut rest).unwrap());
-        }
-        let epoch = expect["epoch"].as_u64().unwrap();
-        let period = expect["period"].as_u64().unwrap();
-        Some(Self { expect, blocks, epoch, period })
-    }
-
-    pub(crate) fn rules(&self) -> Clique {
-        clique(self.epoch, self.period * 1_000)
-    }
-
-    /// The headers up to and including block `last`.
-    pub(crate) fn headers(&self, last: u64) -> (Headers, HeadInfo) {
-        let mut headers = Headers::default();
-        let mut head = None;
-        for block in self.blocks.iter().take_while(|block| block.header.number <= last) {
-            head = Some(headers.insert(block.header.clone()));
-        }
-        (headers, head.unwrap())
-    }
-}
-
-pub(crate) fn chain_names(suite: &std::path::Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(suite.join("chains"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
+/// The chain `name` of the suite `clique-geth`, with nothing but its genesis.
+pub(crate) fn open_geth(suite: &Path, name: &str) -> (Chain, Arc<Clique>) {
+    let genesis = std::fs::read(suite.join("chains").join(name).join("genesis.json")).unwrap();
+    let genesis = Genesis::from_json(&genesis).unwrap();
+    let clique = Arc::new(Clique::for_genesis(&genesis));
+    (Chain::open(genesis, Arc::new(MemoryKv::default()), clique.clone()).unwrap(), clique)
 }

@@ -13,6 +13,7 @@ mod history;
 mod kv;
 #[cfg(any(feature = "rpc", feature = "p2p"))]
 mod network;
+mod permits;
 mod pool;
 mod proof;
 mod reorg;
@@ -22,4 +23,3 @@ mod signer;
 mod stops;
 #[cfg(feature = "p2p")]
 mod sync;
-mod vectors;
