@@ -49,6 +49,10 @@ use revm::{
 };
 use support::cpu;
 
+/// As the node has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 sol!(Token, "../../lightstreams-acl/tests/artifacts/TestToken.json");
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -396,8 +400,9 @@ fn revm(folder: &Path) -> Result {
     for _ in 0..5 {
         times[0].push(bare(&genesis, &with_senders)?);
         let chain = open(&genesis, "memory")?;
+        let copy = with_senders.clone();
         let clock = Clock::start();
-        execute(&chain, &with_senders)?;
+        execute(&chain, copy)?;
         times[1].push(clock.read());
         let copy = blocks.clone();
         let clock = Clock::start();

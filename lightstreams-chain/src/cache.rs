@@ -1,9 +1,8 @@
 //! A bounded map that forgets the oldest entry first.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    hash::Hash,
-};
+use std::{collections::VecDeque, hash::Hash};
+
+use alloy_primitives::map::HashMap;
 
 #[derive(Debug)]
 pub(crate) struct Cache<K, V> {
@@ -14,7 +13,7 @@ pub(crate) struct Cache<K, V> {
 
 impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
     pub(crate) fn new(max: usize) -> Self {
-        Self { entries: HashMap::new(), order: VecDeque::new(), max }
+        Self { entries: HashMap::default(), order: VecDeque::new(), max }
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<V> {

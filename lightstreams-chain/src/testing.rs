@@ -103,7 +103,7 @@ impl ForkChoice for NoSeal {
 
 /// Executes `blocks`, each with the senders of its transactions, on the head of `chain`, each on the one before, computes the roots of their states, and forgets it all: what
 /// execution costs without the rest of an import.
-pub fn execute(chain: &Chain, blocks: &[(Block, Vec<Address>)]) -> Result<(), ImportError> {
+pub fn execute(chain: &Chain, blocks: Vec<(Block, Vec<Address>)>) -> Result<(), ImportError> {
     chain.execute_only(blocks)
 }
 

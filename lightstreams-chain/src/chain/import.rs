@@ -321,7 +321,7 @@ impl Chain {
 
     /// Executes `blocks`, whose senders are given, on the head and on each other, and keeps nothing.
     #[cfg(feature = "testing")]
-    pub(crate) fn execute_only(&self, blocks: &[(Block, Vec<Address>)]) -> Result<(), ImportError> {
+    pub(crate) fn execute_only(&self, blocks: Vec<(Block, Vec<Address>)>) -> Result<(), ImportError> {
         let staged = Staged::new(self.kv());
         let mut parent = self.head();
         for (block, senders) in blocks {
@@ -330,7 +330,7 @@ impl Chain {
             let author = self.engine.author(&header).map_err(|error| engine_failed(error, hash))?;
             let total_difficulty = parent.total_difficulty.saturating_add(header.difficulty);
             let info = HeadInfo { header, hash, total_difficulty };
-            let candidate = Candidate { block: block.clone(), info, author, senders: senders.clone() };
+            let candidate = Candidate { block, info, author, senders };
             let invalid = |reason| ImportError::Invalid { block: hash, reason };
             let executed = self.outcome(&staged, &parent, &candidate).map_err(|failure| match failure {
                 Failure::Storage(error) => ImportError::Storage(error),

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, config::CompressionPolicy};
 
 use super::fjall_journal::open_without_torn_batch;
 use crate::{Batch, Entry, Kv, KvError, Table};
@@ -39,9 +39,7 @@ impl FjallKv {
             .iter()
             .map(|table| {
                 database
-                    .keyspace(table.name(), || {
-                        KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
-                    })
+                    .keyspace(table.name(), || options(*table))
                     .map_err(|error| KvError::new("open", Some(*table), error))
             })
             .collect::<Result<_, _>>()?;
@@ -50,6 +48,25 @@ impl FjallKv {
 
     fn table(&self, table: Table) -> Result<&Keyspace, KvError> {
         self.tables.get(table as usize).ok_or_else(|| KvError::new("find", Some(table), "no such table"))
+    }
+}
+
+fn options(table: Table) -> KeyspaceCreateOptions {
+    let options = KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+    match table {
+        // Hashes and balances do not get shorter.
+        Table::Numbers
+        | Table::Canon
+        | Table::Senders
+        | Table::Transactions
+        | Table::Accounts
+        | Table::Slots
+        | Table::AccountTrie
+        | Table::StorageTrie
+        | Table::Changes
+        | Table::AccountHistory
+        | Table::SlotHistory => options.data_block_compression_policy(CompressionPolicy::disabled()),
+        _ => options,
     }
 }
 

@@ -18,9 +18,9 @@ const SLOTS_MAX: usize = 1 << 17;
 /// Codes, of at most 24,576 bytes each.
 const CODES_MAX: usize = 512;
 /// Open nodes of one trie; a branch takes up to a kilobyte.
-const NODES_MAX: usize = 1 << 15;
+const NODES_MAX: usize = 1 << 16;
 /// Open nodes of all storage tries.
-const STORAGE_NODES_MAX: usize = 1 << 16;
+const STORAGE_NODES_MAX: usize = 1 << 17;
 
 /// What is known of one state.
 pub(crate) struct Hot {

@@ -13,7 +13,7 @@
 use std::collections::BTreeSet;
 
 use alloy_primitives::{B256, keccak256};
-use alloy_rlp::Decodable;
+use alloy_rlp::{Decodable, Encodable};
 use alloy_trie::{
     EMPTY_ROOT_HASH, Nibbles, TrieMask,
     nodes::{BranchNodeRef, ExtensionNodeRef, LeafNodeRef, RlpNode, TrieNode},
@@ -358,25 +358,31 @@ impl Node {
     ) -> (Vec<u8>, RlpNode) {
         let mut rlp = Vec::new();
         let reference = match &mut self.kind {
-            Kind::Leaf { key, value } => LeafNodeRef { key, value }.rlp(&mut rlp),
+            Kind::Leaf { key, value } => {
+                let leaf = LeafNodeRef { key, value };
+                rlp.reserve_exact(leaf.length());
+                leaf.rlp(&mut rlp)
+            }
             Kind::Extension { key, child } => {
                 let child =
                     child.as_mut().map(|child| child.refer(path.join(key), writes, gone)).unwrap_or_default();
                 ExtensionNodeRef { key, child: &child }.rlp(&mut rlp)
             }
             Kind::Branch(children) => {
-                let mut stack = Vec::with_capacity(16);
+                let mut stack: [RlpNode; 16] = Default::default();
                 let mut mask = TrieMask::default();
-                for (child, nibble) in children.iter_mut().zip(0u8..) {
-                    if let Some(child) = child {
-                        let mut path = path;
-                        path.push(nibble);
-                        stack.push(child.refer(path, writes, gone));
-                        mask.set_bit(nibble);
-                    }
+                let present =
+                    children.iter_mut().zip(0u8..).filter_map(|(child, n)| Some((child.as_mut()?, n)));
+                for ((child, nibble), reference) in present.zip(&mut stack) {
+                    let mut path = path;
+                    path.push(nibble);
+                    *reference = child.refer(path, writes, gone);
+                    mask.set_bit(nibble);
                 }
-                rlp.reserve_exact(544);
-                BranchNodeRef::new(&stack, mask).rlp(&mut rlp)
+                let stack = stack.get(..mask.count_ones() as usize).unwrap_or_default();
+                let branch = BranchNodeRef::new(stack, mask);
+                rlp.reserve_exact(branch.length());
+                branch.rlp(&mut rlp)
             }
         };
         (rlp, reference)

@@ -35,27 +35,33 @@ pub(crate) type StateChanges = BTreeMap<B256, AccountChange>;
 /// The flat records that a block changes, with their values before it.
 #[derive(Default)]
 pub(crate) struct ChangeLog {
-    before: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    accounts: BTreeMap<B256, Option<TrieAccount>>,
+    slots: BTreeMap<(B256, B256), U256>,
 }
 
 impl ChangeLog {
-    fn note(&mut self, key: &[u8], before: impl FnOnce() -> Option<Vec<u8>>) {
-        if !self.before.contains_key(key) {
-            self.before.insert(key.to_vec(), before());
-        }
-    }
-
     /// Stages the log as the change set of block `number`, and its entries in the history.
     pub(crate) fn stage(self, staged: &Staged<'_>, number: u64) {
-        let mut record = Vec::new();
-        for (key, before) in self.before {
-            // An entry is the length of the key (32 or 64) and the key; the value before is in the history.
+        let mut record = Vec::with_capacity(self.accounts.len() * 33 + self.slots.len() * 65);
+        // An entry is the length of the key (32 or 64) and the key; the value before is in the history.
+        let mut entry = |key: &[u8], before: Vec<u8>| {
             record.push(key.len() as u8);
-            record.extend_from_slice(&key);
-            staged.put(history_table(&key), tables::dated(&key, number), before.unwrap_or_default());
+            record.extend_from_slice(key);
+            staged.put(history_table(key), tables::dated(key, number), before);
+        };
+        for (address, before) in self.accounts {
+            entry(address.as_slice(), before.map(alloy_rlp::encode).unwrap_or_default());
+        }
+        for ((address, slot), before) in self.slots {
+            entry(&tables::slot(address, slot), slot_record(before).unwrap_or_default());
         }
         staged.put(Table::Changes, tables::number(number), record);
     }
+}
+
+/// The record of a slot that holds `value`.
+fn slot_record(value: U256) -> Option<Vec<u8>> {
+    (!value.is_zero()).then(|| alloy_rlp::encode(value))
 }
 
 /// The history in which the values of `key` are.
@@ -183,7 +189,7 @@ pub(crate) fn write(
             continue;
         }
         if let Some(log) = log.as_deref_mut() {
-            log.note(address.as_slice(), || before.map(alloy_rlp::encode));
+            log.accounts.entry(address).or_insert(before);
         }
         match after {
             Some(account) => {
@@ -218,7 +224,6 @@ fn write_slots(
 ) -> Result<B256, KvError> {
     let mut trie = staged.hot().take_storage_trie(address, root);
     let source = StorageNodes { staged, address };
-    let record = |value: U256| (!value.is_zero()).then(|| alloy_rlp::encode(value));
     for (slot, after) in slots {
         let before = staged.slot(address, slot)?;
         if before == after {
@@ -226,9 +231,9 @@ fn write_slots(
         }
         let key = tables::slot(address, slot);
         if let Some(log) = log.as_deref_mut() {
-            log.note(&key, || record(before));
+            log.slots.entry((address, slot)).or_insert(before);
         }
-        match record(after) {
+        match slot_record(after) {
             Some(record) => {
                 trie.insert(&source, slot, record.clone())?;
                 staged.put(Table::Slots, key, record);
@@ -254,12 +259,13 @@ fn write_slots(
 
 fn wipe(staged: &Staged<'_>, address: B256, mut log: Option<&mut ChangeLog>) -> Result<(), KvError> {
     for (key, value) in staged.with_prefix(Table::Slots, address.as_slice())? {
+        let slot = key.get(32..).and_then(|slot| B256::try_from(slot).ok());
+        let slot =
+            slot.ok_or_else(|| KvError::corrupt(Table::Slots, "the key of a slot has another length"))?;
         if let Some(log) = log.as_deref_mut() {
-            log.note(&key, || Some(value));
+            log.slots.entry((address, slot)).or_insert(decode_slot(&value)?);
         }
-        if let Some(slot) = key.get(32..).and_then(|slot| B256::try_from(slot).ok()) {
-            staged.hot().set_slot(address, slot, U256::ZERO);
-        }
+        staged.hot().set_slot(address, slot, U256::ZERO);
         staged.remove(Table::Slots, key);
     }
     for (key, _) in staged.with_prefix(Table::StorageTrie, address.as_slice())? {
