@@ -5,10 +5,13 @@ use alloy_primitives::{Address, B256, Log, U256};
 use alloy_rlp::{Decodable, Encodable};
 
 use crate::{
-    Ancestry, Block, BlockRef, HeadInfo, Kv, KvError, Receipt, Table,
+    Ancestry, Block, BlockRef, HeadInfo, Kv, KvError, KvView, Receipt, Table,
     state::{Staged, forget},
     tables,
 };
+
+/// Blocks whose states are forgotten with one commit, or twice as many as it adds.
+const PRUNE_MAX: u64 = 64;
 
 /// Something to read tables from.
 pub(crate) trait Read {
@@ -16,6 +19,12 @@ pub(crate) trait Read {
 }
 
 impl Read for &dyn Kv {
+    fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.get(table, key)
+    }
+}
+
+impl Read for &dyn KvView {
     fn read(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
         self.get(table, key)
     }
@@ -133,18 +142,22 @@ pub(crate) fn unstage_canonical(staged: &Staged<'_>, info: &HeadInfo, block: &Bl
     }
 }
 
-/// Forgets what only states and branches below block `number - keep` need: history, and side blocks at that height.
-pub(crate) fn prune(staged: &Staged<'_>, number: u64, keep: u64) -> Result<(), KvError> {
-    let Some(old) = number.checked_sub(keep).filter(|old| *old > 0) else { return Ok(()) };
-    forget(staged, old)?;
-    let canonical = Blocks(staged).canonical_hash(old)?;
-    for (key, _) in staged.with_prefix(Table::Headers, &tables::number(old))? {
-        let block = tables::decode_ref(Table::Headers, &key)?;
-        if Some(block.hash) != canonical {
-            unstage_known(staged, block);
+/// Forgets what only states and branches below block `to` need: history, and side blocks up to there. `oldest` is the oldest block
+/// with a state, the one afterwards is returned. Where fewer states are kept than before, they go some with every commit, which adds
+/// `added` blocks.
+pub(crate) fn prune(staged: &Staged<'_>, oldest: u64, to: u64, added: u64) -> Result<u64, KvError> {
+    let last = to.min(oldest.saturating_add(PRUNE_MAX.max(added.saturating_mul(2))));
+    for old in oldest.saturating_add(1)..=last {
+        forget(staged, old)?;
+        let canonical = Blocks(staged).canonical_hash(old)?;
+        for (key, _) in staged.with_prefix(Table::Headers, &tables::number(old))? {
+            let block = tables::decode_ref(Table::Headers, &key)?;
+            if Some(block.hash) != canonical {
+                unstage_known(staged, block);
+            }
         }
     }
-    Ok(())
+    Ok(oldest.max(last))
 }
 
 /// Receipts as they are stored: without the blooms, which follow from the logs.
@@ -188,7 +201,7 @@ fn decode_receipts(mut record: &[u8]) -> alloy_rlp::Result<Vec<Receipt>> {
     receipts.collect()
 }
 
-fn log_keys(receipts: &[Receipt], number: u64) -> impl Iterator<Item = Vec<u8>> {
+pub(crate) fn log_keys(receipts: &[Receipt], number: u64) -> impl Iterator<Item = Vec<u8>> {
     receipts.iter().flat_map(|receipt| receipt.logs()).flat_map(move |log| {
         std::iter::once(tables::log_address(log.address))
             .chain(log.topics().iter().map(|topic| tables::log_topic(*topic)))

@@ -6,6 +6,7 @@ mod ommers;
 mod open;
 pub(crate) mod prove;
 mod query;
+mod snapshot;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -18,10 +19,14 @@ use std::{
 
 use alloy_primitives::{Address, B256};
 
-pub use self::file::{ExportError, FileFault, FileProgress, ImportFileError};
 use self::import::Built;
+pub(crate) use self::open::SCHEMA;
 #[cfg(feature = "testing")]
 pub(crate) use self::open::write_state;
+pub use self::{
+    file::{ExportError, FileFault, FileProgress, ImportFileError},
+    snapshot::{SnapshotError, SnapshotInfo},
+};
 use crate::{
     Ancestry, Block, BlockId, BlockRef, Engine, Genesis, HeadChange, HeadInfo, Kv, KvError, MinedReceipt,
     MinedTransaction, OpenError, PoolLimits, PooledTransaction, Receipt, StateError, StateView, SubmitError,
@@ -31,7 +36,9 @@ use crate::{
 /// How much is kept, and how much one query may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// For how many blocks below the head states can be read and reorgs unwound; at least 128.
+    /// For how many blocks below the head states can be read and reorgs unwound; at least 128, [`Options::ALL_STATES`] for an
+    /// archive. It may change from one opening to the next: fewer states are forgotten bit by bit, those forgotten stay so
+    /// ([`Chain::oldest_state`]).
     pub state_history: u64,
     /// Gas of one call at most.
     pub call_gas_max: u64,
@@ -43,6 +50,11 @@ pub struct Options {
     pub pool: PoolLimits,
     /// Gas limit towards which blocks built here move; absent to keep the parent's.
     pub gas_limit_target: Option<u64>,
+}
+
+impl Options {
+    /// As [`Options::state_history`]: nothing is forgotten.
+    pub const ALL_STATES: u64 = u64::MAX;
 }
 
 impl Default for Options {

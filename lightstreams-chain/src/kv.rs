@@ -122,6 +122,16 @@ pub trait Kv: Send + Sync {
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError>;
     /// Writes `batch` as one, and returns once it survives a power cut.
     fn commit(&self, batch: Batch) -> Result<(), KvError>;
+    /// The tables as they are now. Later commits are not seen through it, and do not wait for it.
+    fn view(&self) -> Result<Box<dyn KvView + '_>, KvError>;
+}
+
+/// What [`Kv`] tables held at one moment.
+pub trait KvView {
+    /// As [`Kv::get`].
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError>;
+    /// As [`Kv::scan`].
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError>;
 }
 
 // A node chooses its database at run time.
@@ -260,5 +270,23 @@ impl Kv for MemoryKv {
             };
         }
         Ok(())
+    }
+
+    fn view(&self) -> Result<Box<dyn KvView + '_>, KvError> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Box::new(MemoryView(Self { tables: RwLock::new(tables) })))
+    }
+}
+
+/// A copy.
+struct MemoryView(MemoryKv);
+
+impl KvView for MemoryView {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        self.0.get(table, key)
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
+        self.0.scan(table, from, limit)
     }
 }

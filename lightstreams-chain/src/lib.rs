@@ -109,6 +109,11 @@ mod signer;
 mod state;
 
 #[cfg(feature = "std")]
+mod check;
+#[cfg(feature = "std")]
+mod difference;
+
+#[cfg(feature = "std")]
 mod blocks;
 #[cfg(feature = "std")]
 mod cache;
@@ -134,9 +139,15 @@ pub mod rpc;
 pub mod testing;
 
 #[cfg(feature = "std")]
-pub use chain::{Chain, ExportError, FileFault, FileProgress, ImportFileError, Options};
+pub use chain::{
+    Chain, ExportError, FileFault, FileProgress, ImportFileError, Options, SnapshotError, SnapshotInfo,
+};
+#[cfg(feature = "std")]
+pub use check::{CheckReport, CheckStep, Finding, Remedy, check};
 #[cfg(feature = "std")]
 pub use clique::{Clique, CliqueConfig, Snapshot, Tally, Vote};
+#[cfg(feature = "std")]
+pub use difference::{Difference, genesis_differences};
 #[cfg(feature = "std")]
 pub use engine::{
     Ancestry, BlockRef, Engine, EngineError, ForkChoice, HeadInfo, HeaderRules, InvalidHeader, Permits,
@@ -148,7 +159,7 @@ pub use kv::FjallKv;
 #[cfg(feature = "rocksdb")]
 pub use kv::RocksKv;
 #[cfg(feature = "std")]
-pub use kv::{Batch, Entry, Kv, KvError, MemoryKv, Table};
+pub use kv::{Batch, Entry, Kv, KvError, KvView, MemoryKv, Table};
 #[cfg(feature = "std")]
 pub use pool::{PoolLimits, PoolStatus, PooledTransaction, SubmitError};
 #[cfg(feature = "std")]

@@ -29,8 +29,8 @@ pub(crate) use self::{
     path::{account_path, slot_path},
     staged::Staged,
     writer::{
-        AccountChange, AccountFields, ChangeLog, StateChanges, changes_of, decode_account, decode_slot,
-        forget, restored, unwind, write,
+        AccountChange, AccountFields, ChangeLog, StateChanges, change_set, changes_of, decode_account,
+        decode_slot, forget, history_table, restored, unwind, write,
     },
 };
 use crate::{BlockRef, Chain, KvError, StateError, Table, chain::prove::prove, proof::AccountProof, tables};

@@ -9,8 +9,18 @@ use crate::{BlockRef, KvError, Table};
 
 pub(crate) const SCHEMA: &[u8] = b"schema";
 pub(crate) const GENESIS: &[u8] = b"genesis";
+/// The whole genesis file, to say what differs in another.
+pub(crate) const GENESIS_FILE: &[u8] = b"genesis_file";
 pub(crate) const HEAD: &[u8] = b"head";
 pub(crate) const FINAL: &[u8] = b"final";
+
+/// Records to read at a time: those of some tables have megabytes.
+pub(crate) fn step(table: Table) -> usize {
+    match table {
+        Table::Bodies | Table::Receipts | Table::Changes => 16,
+        _ => 256,
+    }
+}
 
 pub(crate) fn number(number: u64) -> Vec<u8> {
     number.to_be_bytes().to_vec()

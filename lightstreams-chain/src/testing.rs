@@ -21,7 +21,7 @@ pub use self::{
 };
 use crate::{
     Ancestry, Batch, Block, Chain, EngineError, Entry, ForkChoice, HeadInfo, HeaderRules, ImportError, Kv,
-    KvError, Table,
+    KvError, KvView, Table,
 };
 
 /// An engine without seals, for tests: a block is of whoever its beneficiary names, and the heavier chain wins.
@@ -155,6 +155,11 @@ impl Kv for StopsAt {
         }
         self.check()
     }
+
+    fn view(&self) -> Result<Box<dyn KvView + '_>, KvError> {
+        self.check()?;
+        self.kv.view()
+    }
 }
 
 impl std::fmt::Debug for StopsAt {
@@ -249,6 +254,29 @@ pub fn check_kv(kv: &dyn Kv) {
             );
         }
     });
+
+    // A view keeps what it saw.
+    let view = kv.view().expect("a view is given");
+    let before = view.scan(Table::Meta, b"", 100).expect("a view scans");
+    assert_eq!(before, scan(Table::Meta, b"", 100), "a view sees what is there");
+    let mut batch = Batch::default();
+    batch.put(Table::Meta, b"x", b"3");
+    batch.put(Table::Slots, b"later", b"1");
+    batch.remove(Table::Meta, ends[0]);
+    kv.commit(batch).expect("a batch commits while a view is held");
+    assert_eq!(
+        view.get(Table::Meta, b"x").expect("a view reads"),
+        Some(b"2".to_vec()),
+        "a view reads the past"
+    );
+    assert_eq!(view.scan(Table::Meta, b"", 100).expect("a view scans"), before, "a view scans the past");
+    assert_eq!(
+        view.get(Table::Slots, b"later").expect("a view reads"),
+        None,
+        "a view does not see later keys"
+    );
+    assert_eq!(get(Table::Meta, b"x"), Some(b"3".to_vec()), "readers beside a view see the present");
+    drop(view);
 
     // Values as large as bodies are.
     let large = vec![0xa5; 3 << 20];

@@ -7,7 +7,7 @@ use alloy_eips::eip2930::AccessList;
 use alloy_primitives::{Address, B256, Bytes, Log, U256};
 use alloy_rlp::Decodable;
 
-use crate::{BlockRef, HeadInfo, InvalidHeader, KvError};
+use crate::{BlockRef, Difference, HeadInfo, InvalidHeader, KvError};
 
 /// A signed transaction of any type that Ethereum knows; one with blobs comes without their sidecar.
 pub type Transaction = EthereumTxEnvelope<TxEip4844>;
@@ -265,17 +265,20 @@ pub struct BuildAttributes {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The database holds another chain: open it with that chain's genesis, or choose another directory.
-    #[error("the database belongs to the chain of genesis {stored}, not to {given}")]
+    #[error("the database belongs to the chain of genesis {stored}, not to {given}{}", first(.differences))]
     OtherGenesis {
         /// Hash of the genesis in the database.
         stored: B256,
         /// Hash of the genesis given.
         given: B256,
+        /// In which fields they differ, at most a hundred.
+        differences: Vec<Difference>,
     },
-    /// The database holds this chain, but under another configuration of forks, fees or engines.
-    #[error("config.{field} is {given}, but the database was made with {stored}")]
+    /// The database holds this chain, but under another configuration of forks, fees or engines, which would change what
+    /// happened already.
+    #[error("{field} is {given}, but the database was made with {stored}")]
     OtherConfig {
-        /// Key in the `config` of the genesis.
+        /// Path of the field in the genesis, as `config.londonBlock`.
         field: String,
         /// Value in the database.
         stored: String,
@@ -299,6 +302,10 @@ pub enum OpenError {
     /// Our storage failed.
     #[error("chain storage failed")]
     Storage(#[from] KvError),
+}
+
+fn first(differences: &[Difference]) -> String {
+    differences.first().map(|difference| format!(": {difference}")).unwrap_or_default()
 }
 
 /// Why a block was not imported.

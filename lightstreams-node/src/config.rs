@@ -3,6 +3,7 @@
 //! | key | value | meaning |
 //! |---|---|---|
 //! | `storage` | `"fjall"` or `"rocksdb"` | the database of the chain |
+//! | `states` | `"all"`, or a number from 128 on | for how many blocks below the head the state is kept: reads, calls and proofs of the past; 1024 when absent; `"all"` is an archive. It may be changed at any time; states that are gone stay so |
 //! | `blocks` | `"segments"` or `"database"` | what keeps blocks: append-only segments, or a database of the same kind as the chain's; when absent, what the folder holds, segments in a new one |
 //! | `account` | address | the operator: default account of verbs, whose contents this node holds |
 //! | `admit` | addresses | further owners whose contents this node takes custody of |
@@ -19,7 +20,7 @@ use crate::datadir::{DataDir, read_text, write_private};
 use crate::error::{NodeError, Result};
 use alloy_primitives::{Address, hex};
 use libp2p::Multiaddr;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -34,7 +35,7 @@ pub const KUBO_DEFAULT: &str = "127.0.0.1:5002";
 const LIST_LEN_MAX: usize = 256;
 
 /// The database behind the chain, and behind the blocks if [`BlockStorage::Database`] says so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
     /// fjall, pure Rust, in every build.
@@ -86,12 +87,53 @@ impl BlockStorage {
     }
 }
 
+/// For how many blocks below the head the chain keeps states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum States {
+    /// An archive.
+    All,
+    /// The newest; at least 128.
+    Newest(u64),
+}
+
+impl States {
+    /// Least that may be asked for: reorgs need them.
+    pub const MIN: u64 = 128;
+
+    /// The number, as the chain takes it.
+    pub fn count(self) -> u64 {
+        match self {
+            Self::All => lightstreams_chain::Options::ALL_STATES,
+            Self::Newest(count) => count,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for States {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(u64),
+            Word(String),
+        }
+        match Form::deserialize(from) {
+            Ok(Form::Word(word)) if word == "all" => Ok(Self::All),
+            Ok(Form::Number(count)) if count >= Self::MIN => Ok(Self::Newest(count)),
+            _ => Err(de::Error::custom("`states` is \"all\", or a number from 128 on")),
+        }
+    }
+}
+
 /// A node's configuration; the module page lists the keys.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The database of the chain.
     pub storage: Storage,
+    /// For how many blocks below the head states are kept.
+    #[serde(default)]
+    pub states: Option<States>,
     /// What keeps the blocks; without it what their folder holds, segments in a new one.
     #[serde(default)]
     pub blocks: Option<BlockStorage>,
@@ -181,6 +223,11 @@ impl Config {
             let _ = writeln!(text, "{key} = {value}");
         };
         line("storage", quoted(self.storage.name()));
+        match self.states {
+            Some(States::All) => line("states", quoted("all")),
+            Some(States::Newest(count)) => line("states", count.to_string()),
+            None => {}
+        }
         if let Some(blocks) = self.blocks {
             line("blocks", quoted(blocks.name()));
         }
@@ -278,6 +325,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let config = Config {
             storage: Storage::Rocksdb,
+            states: Some(States::Newest(128)),
             blocks: Some(BlockStorage::Database),
             account: Some(Address::repeat_byte(1)),
             admit: vec![Address::repeat_byte(2), Address::repeat_byte(3)],
@@ -292,6 +340,8 @@ mod tests {
             holder: Some([7; 32]),
         };
         assert_eq!(Config::parse(&config.to_toml()).unwrap(), config);
+        let archive = Config { states: Some(States::All), ..config };
+        assert_eq!(Config::parse(&archive.to_toml()).unwrap(), archive);
         assert_eq!(Config::parse(&Config::default().to_toml()).unwrap(), Config::default());
     }
 
@@ -301,6 +351,8 @@ mod tests {
         refused("storage = \"fjall\"\nstorge = 1\n", &["line 2", "storge"]);
         refused("storage = \"mongo\"", &["line 1", "mongo"]);
         refused("storage = \"fjall\"\nblocks = \"fjall\"", &["line 2", "fjall", "segments"]);
+        refused("storage = \"fjall\"\nstates = 127", &["line 2", "128", "all"]);
+        refused("storage = \"fjall\"\nstates = \"some\"", &["line 2", "128", "all"]);
         refused("storage = \"fjall\"\naccount = \"0x12\"", &["line 2"]);
         refused("storage = \"fjall\"\n\nprivate = \"0.0.0.0:5001\"", &["line 3", "loopback"]);
         refused("storage = \"fjall\"\nkubo = \"0.0.0.0:5002\"", &["line 2", "loopback"]);

@@ -13,6 +13,7 @@
 //! never talk to each other.
 
 use crate::config::{BlockStorage, Config, Storage};
+use crate::daemon::{open_chain, snapshot};
 use crate::datadir::{DataDir, make_private_dir, read_text_bounded, write_private_new};
 use crate::error::{NodeError, Result};
 use alloy_primitives::{Address, Bytes, U256, address};
@@ -70,6 +71,11 @@ pub enum Network {
         /// The genesis file.
         genesis: PathBuf,
     },
+    /// One of which this is a snapshot, as `chain snapshot` writes it.
+    Restore {
+        /// The directory.
+        snapshot: PathBuf,
+    },
 }
 
 /// What is decided when a network starts.
@@ -95,18 +101,18 @@ pub struct NewNetwork {
 pub fn init(dir: &DataDir, plan: &Init) -> Result<Genesis> {
     let mut config = Config::load_or_default(dir)?;
     if dir.genesis().exists() {
-        return Err(NodeError::usage(
-            "already_initialised",
-            format!("{} holds a network already", dir.root().display()),
-        )
-        .hint("nothing was changed; choose another directory with --data"));
+        return Err(already(dir, plan));
     }
     let genesis = match &plan.network {
         Network::New(new) => new.genesis()?,
         Network::Join { genesis } => read_genesis_file(genesis)?,
+        Network::Restore { snapshot } => read_genesis_file(&snapshot.join(snapshot::GENESIS))?,
     };
     require_registry(&genesis)?;
     config.storage = plan.storage;
+    if let Network::Restore { snapshot } = &plan.network {
+        config.storage = restore(dir, snapshot, &genesis)?;
+    }
     config.blocks = Some(plan.blocks);
     config.account = plan.account.or(config.account);
     config.admit.clone_from(&plan.admit);
@@ -123,12 +129,77 @@ pub fn init(dir: &DataDir, plan: &Init) -> Result<Genesis> {
     Ok(genesis)
 }
 
+/// The directory holds a network: the one asked for, or one that differs from it.
+fn already(dir: &DataDir, plan: &Init) -> NodeError {
+    let other = match &plan.network {
+        Network::Join { genesis } => read_genesis_file(genesis).ok(),
+        Network::Restore { snapshot } => read_genesis_file(&snapshot.join(snapshot::GENESIS)).ok(),
+        Network::New(_) => None,
+    };
+    let which = match (other, read_genesis(dir)) {
+        (Some(other), Ok(own)) => match genesis_difference(&own, &other) {
+            None => "this network already".to_owned(),
+            Some(difference) => format!("another network: {difference}"),
+        },
+        _ => "a network already".to_owned(),
+    };
+    NodeError::usage("already_initialised", format!("{} holds {which}", dir.root().display()))
+        .hint("nothing was changed; choose another directory with --data")
+}
+
+/// The first field in which `given` differs from `own`.
+fn genesis_difference(own: &Genesis, given: &Genesis) -> Option<lightstreams_chain::Difference> {
+    own.differences(given).into_iter().next()
+}
+
+/// Puts the database of a snapshot into place, once its chain is the one that its manifest names; tells of which kind it is.
+fn restore(dir: &DataDir, from: &std::path::Path, genesis: &Genesis) -> Result<Storage> {
+    let manifest = snapshot::read(from)?;
+    if manifest.info.genesis != genesis.hash() {
+        return Err(NodeError::usage(
+            "bad_snapshot",
+            format!(
+                "{} is of genesis {}, its genesis.json is {}",
+                from.display(),
+                manifest.info.genesis,
+                genesis.hash()
+            ),
+        ));
+    }
+    let database = dir.chain_db();
+    if database.exists() {
+        return Err(NodeError::usage("already_exists", format!("{} already exists", database.display()))
+            .hint(
+                "a snapshot is restored into a directory without a chain; move it away, or choose another",
+            ));
+    }
+    dir.create()?;
+    make_private_dir(&dir.chain())?;
+    let restored = snapshot::restore(from, &database).and_then(|()| {
+        let config = Config { storage: manifest.storage, ..Config::default() };
+        let (chain, _) = open_chain(dir, &config, genesis.clone())?;
+        let head = chain.head();
+        if (head.block_ref(), head.header.state_root) == (manifest.info.head, manifest.info.state_root) {
+            return Ok(());
+        }
+        Err(NodeError::new(
+            "bad_snapshot",
+            format!("the head in {} is not the one its manifest names", from.display()),
+        )
+        .hint("get the snapshot again"))
+    });
+    if restored.is_err() {
+        let _ = std::fs::remove_dir_all(&database);
+    }
+    restored.map(|()| manifest.storage)
+}
+
 /// Reads the genesis of an initialised data directory.
 pub fn read_genesis(dir: &DataDir) -> Result<Genesis> {
     read_genesis_file(&dir.genesis())
 }
 
-fn read_genesis_file(path: &std::path::Path) -> Result<Genesis> {
+pub(crate) fn read_genesis_file(path: &std::path::Path) -> Result<Genesis> {
     let text = read_text_bounded(path, GENESIS_LEN_MAX)?;
     Genesis::from_json(text.as_bytes()).map_err(|e| {
         NodeError::usage("bad_genesis", format!("{} is no genesis file of a network", path.display()))

@@ -560,7 +560,7 @@ impl Chain {
         let number = candidate.info.number();
         stage_canonical(staged, &candidate.info, &candidate.block, &executed.receipts);
         executed.log.stage(staged, number);
-        prune(staged, number, self.options.state_history)
+        Ok(())
     }
 
     /// Writes what is staged, and tells everyone.
@@ -578,7 +578,8 @@ impl Chain {
         if final_block != before {
             staged.put(Table::Meta, tables::FINAL, tables::encode_ref(final_block));
         }
-        let oldest = head.number().saturating_sub(self.options.state_history).max(self.oldest_state());
+        let oldest = head.number().saturating_sub(self.options.state_history);
+        let oldest = prune(&staged, self.oldest_state(), oldest, added.len() as u64)?;
         let (batch, hot) = staged.into_parts();
         // A state that goes is gone for readers before it goes.
         self.oldest_state.store(oldest, atomic::Ordering::SeqCst);

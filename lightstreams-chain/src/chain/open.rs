@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, RwLock, atomic::AtomicU64};
 
 use alloy_primitives::B256;
-use serde_json::Value;
 
 use super::{Chain, Observers, Options, Tip, Writer};
 use crate::{
-    Block, BlockRef, Engine, Genesis, HeadInfo, Kv, KvError, OpenError, Table,
+    Block, BlockRef, Difference, Engine, Genesis, HeadInfo, Kv, KvError, OpenError, Table,
     blocks::{Blocks, stage_canonical, stage_known},
+    difference::genesis_differences,
     genesis,
     pool::Pool,
     rules::Rules,
@@ -19,7 +19,7 @@ use alloy_primitives::{U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY};
 
 /// Version of the tables and the records in them.
-const SCHEMA: u32 = 2;
+pub(crate) const SCHEMA: u32 = 2;
 /// States that every chain keeps below its head.
 const STATE_HISTORY_MIN: u64 = 128;
 
@@ -93,6 +93,7 @@ fn write_genesis(genesis: &Genesis, info: &HeadInfo, kv: &dyn Kv) -> Result<(), 
     stage_canonical(&staged, info, &block, &[]);
     staged.put(Table::Meta, tables::FINAL, tables::encode_ref(info.block_ref()));
     staged.put(Table::Meta, tables::GENESIS, genesis_record(genesis, info.hash));
+    staged.put(Table::Meta, tables::GENESIS_FILE, genesis_file(genesis));
     staged.put(Table::Meta, tables::SCHEMA, SCHEMA.to_be_bytes());
     Ok(kv.commit(staged.into_batch())?)
 }
@@ -129,47 +130,32 @@ fn genesis_record(genesis: &Genesis, hash: B256) -> Vec<u8> {
     [hash.as_slice(), &config].concat()
 }
 
+/// The whole file, with which another one can be compared.
+fn genesis_file(genesis: &Genesis) -> Vec<u8> {
+    serde_json::to_vec(genesis.file()).unwrap_or_default()
+}
+
 fn check_stored(genesis: &Genesis, given: B256, kv: &dyn Kv) -> Result<(), OpenError> {
     let damaged = || KvError::corrupt(Table::Meta, "the genesis record does not decode");
     let record = kv.get(Table::Meta, tables::GENESIS)?.ok_or_else(damaged)?;
-    let (hash, config) = record.split_first_chunk::<32>().ok_or_else(damaged)?;
+    let (hash, _) = record.split_first_chunk::<32>().ok_or_else(damaged)?;
     let stored = B256::from(*hash);
     if stored != given {
-        return Err(OpenError::OtherGenesis { stored, given });
+        let differences = genesis_differences(kv, genesis)?.unwrap_or_default();
+        return Err(OpenError::OtherGenesis { stored, given, differences });
     }
     let new_record = genesis_record(genesis, given);
     if record == new_record {
         return Ok(());
     }
-    let head = stored_ref(kv, tables::HEAD)?;
-    let head = Blocks(kv).info(head)?.ok_or_else(damaged)?.header;
-    let stored: Value = serde_json::from_slice(config).map_err(|_| damaged())?;
-    let given = serde_json::to_value(&genesis.file().config).map_err(|_| damaged())?;
-    if let Some(field) = first_difference(&stored, &given, head.number, head.timestamp) {
-        let shown = |config: &Value| config.get(&field).unwrap_or(&Value::Null).to_string();
-        return Err(OpenError::OtherConfig { stored: shown(&stored), given: shown(&given), field });
+    if let Some(Difference { field, stored, given, .. }) =
+        genesis_differences(kv, genesis)?.unwrap_or_default().into_iter().find(|found| !found.allowed)
+    {
+        return Err(OpenError::OtherConfig { field, stored, given });
     }
     // What differs lies ahead: the configuration given is the one from now on.
     let mut batch = crate::Batch::default();
     batch.put(Table::Meta, tables::GENESIS, new_record);
+    batch.put(Table::Meta, tables::GENESIS_FILE, genesis_file(genesis));
     Ok(kv.commit(batch)?)
-}
-
-/// The first key in which the configurations differ about what happened already.
-fn first_difference(stored: &Value, given: &Value, number: u64, time: u64) -> Option<String> {
-    let (stored, given) = (stored.as_object()?, given.as_object()?);
-    let ahead = |key: &str, value: Option<&Value>| match value {
-        None | Some(Value::Null) => key.ends_with("Block") || key.ends_with("Time"),
-        Some(value) if key.ends_with("Block") => value.as_u64().is_some_and(|at| at > number),
-        Some(value) if key.ends_with("Time") => value.as_u64().is_some_and(|at| at > time),
-        Some(_) => false,
-    };
-    stored
-        .keys()
-        .chain(given.keys())
-        .find(|key| {
-            let (old, new) = (stored.get(*key), given.get(*key));
-            old != new && !(ahead(key, old) && ahead(key, new))
-        })
-        .cloned()
 }

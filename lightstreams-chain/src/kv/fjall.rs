@@ -2,10 +2,12 @@
 
 use std::{fmt, path::Path};
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, config::CompressionPolicy};
+use fjall::{
+    Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot, config::CompressionPolicy,
+};
 
 use super::fjall_journal::open_without_torn_batch;
-use crate::{Batch, Entry, Kv, KvError, Table};
+use crate::{Batch, Entry, Kv, KvError, KvView, Table};
 
 /// Writes of one table that gather in memory. There are many tables, and most are small.
 const MEMTABLE_BYTES: u64 = 4 << 20;
@@ -46,6 +48,10 @@ impl FjallKv {
         Ok(Self { database, tables })
     }
 
+    fn now(&self) -> FjallView<'_> {
+        FjallView { kv: self, snapshot: self.database.snapshot() }
+    }
+
     fn table(&self, table: Table) -> Result<&Keyspace, KvError> {
         self.tables.get(table as usize).ok_or_else(|| KvError::new("find", Some(table), "no such table"))
     }
@@ -72,26 +78,15 @@ fn options(table: Table) -> KeyspaceCreateOptions {
 
 impl Kv for FjallKv {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        // A keyspace by itself shows a batch while it is being applied; a snapshot does not.
-        let value = self
-            .database
-            .snapshot()
-            .get(self.table(table)?, key)
-            .map_err(|error| KvError::new("get", Some(table), error))?;
-        Ok(value.map(|value| value.to_vec()))
+        self.now().get(table, key)
     }
 
     fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
-        self.database
-            .snapshot()
-            .range(self.table(table)?, from..)
-            .take(limit)
-            .map(|guard| {
-                let (key, value) =
-                    guard.into_inner().map_err(|error| KvError::new("scan", Some(table), error))?;
-                Ok((key.to_vec(), value.to_vec()))
-            })
-            .collect()
+        self.now().scan(table, from, limit)
+    }
+
+    fn view(&self) -> Result<Box<dyn KvView + '_>, KvError> {
+        Ok(Box::new(self.now()))
     }
 
     fn commit(&self, batch: Batch) -> Result<(), KvError> {
@@ -103,6 +98,31 @@ impl Kv for FjallKv {
             }
         }
         writes.commit().map_err(|error| KvError::new("commit", None, error))
+    }
+}
+
+/// A keyspace by itself shows a batch while it is being applied; a snapshot does not.
+struct FjallView<'a> {
+    kv: &'a FjallKv,
+    snapshot: Snapshot,
+}
+
+impl KvView for FjallView<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        let value = self.snapshot.get(self.kv.table(table)?, key);
+        Ok(value.map_err(|error| KvError::new("get", Some(table), error))?.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
+        self.snapshot
+            .range(self.kv.table(table)?, from..)
+            .take(limit)
+            .map(|guard| {
+                let (key, value) =
+                    guard.into_inner().map_err(|error| KvError::new("scan", Some(table), error))?;
+                Ok((key.to_vec(), value.to_vec()))
+            })
+            .collect()
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::{fmt, path::Path};
 
-use rocksdb::{DB, Direction, IteratorMode, Options, WriteBatch, WriteOptions};
+use rocksdb::{DB, Direction, IteratorMode, Options, SnapshotWithThreadMode, WriteBatch, WriteOptions};
 
-use crate::{Batch, Entry, Kv, KvError, Table};
+use crate::{Batch, Entry, Kv, KvError, KvView, Table};
 
 /// Tables in a RocksDB database.
 pub struct RocksKv {
@@ -45,6 +45,10 @@ impl Kv for RocksKv {
             .collect()
     }
 
+    fn view(&self) -> Result<Box<dyn KvView + '_>, KvError> {
+        Ok(Box::new(RocksView { kv: self, snapshot: self.database.snapshot() }))
+    }
+
     fn commit(&self, batch: Batch) -> Result<(), KvError> {
         let mut writes = WriteBatch::default();
         for (table, key, value) in batch.into_writes() {
@@ -56,6 +60,29 @@ impl Kv for RocksKv {
         let mut options = WriteOptions::default();
         options.set_sync(true);
         self.database.write_opt(writes, &options).map_err(|error| KvError::new("commit", None, error))
+    }
+}
+
+struct RocksView<'a> {
+    kv: &'a RocksKv,
+    snapshot: SnapshotWithThreadMode<'a, DB>,
+}
+
+impl KvView for RocksView<'_> {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
+        let value = self.snapshot.get_cf(self.kv.table(table)?, key);
+        value.map_err(|error| KvError::new("get", Some(table), error))
+    }
+
+    fn scan(&self, table: Table, from: &[u8], limit: usize) -> Result<Vec<Entry>, KvError> {
+        self.snapshot
+            .iterator_cf(self.kv.table(table)?, IteratorMode::From(from, Direction::Forward))
+            .take(limit)
+            .map(|entry| {
+                let (key, value) = entry.map_err(|error| KvError::new("scan", Some(table), error))?;
+                Ok((key.into_vec(), value.into_vec()))
+            })
+            .collect()
     }
 }
 

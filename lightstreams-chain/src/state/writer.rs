@@ -65,12 +65,12 @@ fn slot_record(value: U256) -> Option<Vec<u8>> {
 }
 
 /// The history in which the values of `key` are.
-fn history_table(key: &[u8]) -> Table {
+pub(crate) fn history_table(key: &[u8]) -> Table {
     if key.len() == 32 { Table::AccountHistory } else { Table::SlotHistory }
 }
 
 /// The keys of what changed in block `number`.
-fn change_set(staged: &Staged<'_>, number: u64) -> Result<Vec<Vec<u8>>, KvError> {
+pub(crate) fn change_set(staged: &Staged<'_>, number: u64) -> Result<Vec<Vec<u8>>, KvError> {
     let damaged = || KvError::corrupt(Table::Changes, "a change set is cut short");
     let Some(record) = staged.get(Table::Changes, &tables::number(number))? else {
         return Err(KvError::corrupt(Table::Changes, "a change set is missing"));

@@ -6,8 +6,8 @@ use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
 
 use crate::{
-    Account, Batch, Entry, Genesis, HeadInfo, InvalidBlock, Kv, KvError, MemoryKv, Permits, Receipt, Table,
-    Transaction,
+    Account, Batch, Entry, Genesis, HeadInfo, InvalidBlock, Kv, KvError, KvView, MemoryKv, Permits, Receipt,
+    Table, Transaction,
     chain::write_state,
     execute::{BlockError, Executor, TxError},
     rules::Rules,
@@ -49,6 +49,10 @@ impl Kv for Hashes {
 
     fn commit(&self, batch: Batch) -> Result<(), KvError> {
         self.kv.commit(batch)
+    }
+
+    fn view(&self) -> Result<Box<dyn KvView + '_>, KvError> {
+        self.kv.view()
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256, address, bytes};
 use lightstreams_chain::{
-    Batch, BlockId, CallRequest, Chain, FeePolicy, Genesis, Kv, MemoryKv, OpenError, Table, testing::NoSeal,
+    Batch, BlockId, CallRequest, Chain, FeePolicy, Genesis, Kv, MemoryKv, OpenError, Table,
+    genesis_differences, testing::NoSeal,
 };
 use serde_json::{Value, json};
 
@@ -209,6 +210,19 @@ fn a_database_of_another_chain_is_refused() {
     other.fund(Address::ZERO, U256::ONE);
     let error = Chain::open(other, kv.clone(), engine.clone()).unwrap_err();
     assert!(matches!(error, OpenError::OtherGenesis { .. }), "{error}");
+    let zero = "alloc.0x0000000000000000000000000000000000000000";
+    assert!(error.to_string().contains(&format!("{zero} is {{\"balance\":\"0x1\"")), "{error}");
+    for (field, value, said) in [
+        ("extraData", json!("0x77"), "extraData is \"0x77\", but the database was made with null"),
+        ("gasLimit", json!("0x5000"), "gasLimit is \"0x5000\", but the database was made with \"0x1c9c380\""),
+        ("timestamp", json!("0x5"), "timestamp is \"0x5\", but the database was made with \"0x6553f100\""),
+    ] {
+        let other = Genesis::from_json(&file(|file| file[field] = value.clone())).unwrap();
+        let error = Chain::open(other, kv.clone(), engine.clone()).unwrap_err();
+        let OpenError::OtherGenesis { differences, .. } = &error else { panic!("{field}: {error}") };
+        assert_eq!(differences.len(), 1, "{field}: {differences:?}");
+        assert!(error.to_string().ends_with(said), "{error}");
+    }
 
     // The configuration is not part of the hash.
     let changed = |change: &dyn Fn(&mut Value)| Genesis::from_json(&file(|file| change(file))).unwrap();
@@ -228,4 +242,59 @@ fn a_database_of_another_chain_is_refused() {
     kv.commit(batch).unwrap();
     let error = Chain::open(genesis(FeePolicy::Market), kv, engine).unwrap_err();
     assert_eq!(error.to_string(), "the database has schema version 9, this software reads version 2");
+}
+
+#[test]
+fn what_lies_ahead_may_be_changed_and_what_happened_may_not() {
+    let kv = Arc::new(MemoryKv::default());
+    let engine = Arc::new(NoSeal::default());
+    let start = |change: &dyn Fn(&mut Value)| Genesis::from_json(&file(|file| change(file))).unwrap();
+    let ahead = |file: &mut Value| {
+        file["config"]["pragueTime"] = json!(1_700_000_002);
+        file["config"]["osakaTime"] = json!(1_800_000_000);
+    };
+    let chain = Chain::open(start(&ahead), kv.clone(), engine.clone()).unwrap();
+    for _ in 0..3 {
+        seal(&chain);
+    }
+    drop(chain);
+    let network = |file: &mut Value, field: &str, value: Value| file["config"]["lightstreams"][field] = value;
+    type Change<'a> = (&'a str, bool, &'a dyn Fn(&mut Value));
+    let changes: [Change<'_>; 9] = [
+        ("config.osakaTime", true, &|file| file["config"]["osakaTime"] = json!(1_900_000_000)),
+        ("config.osakaTime", true, &|file| file["config"]["osakaTime"] = Value::Null),
+        ("config.osakaTime", false, &|file| file["config"]["osakaTime"] = json!(1_700_000_003)),
+        ("config.pragueTime", false, &|file| file["config"]["pragueTime"] = json!(1_750_000_000)),
+        ("config.chainId", false, &|file| file["config"]["chainId"] = json!(7)),
+        ("config.lightstreams.blockPeriodMs", false, &|file| {
+            network(file, "blockPeriodMs", json!(1));
+            network(file, "emptyBlockMs", json!(1_000));
+        }),
+        ("config.lightstreams.emptyBlockMs", true, &|file| network(file, "emptyBlockMs", json!(1_000))),
+        ("config.lightstreams.engines[1]", true, &|file| {
+            network(file, "engines", json!([{ "at": 0, "engine": "dev" }, { "at": 4, "engine": "bft" }]));
+            network(file, "emptyBlockMs", json!(1_000));
+        }),
+        ("config.lightstreams.feePolicy.kind", false, &|file| {
+            network(file, "feePolicy", json!({ "kind": "zero" }))
+        }),
+    ];
+    for (field, allowed, change) in changes {
+        let given = start(&|file: &mut Value| {
+            ahead(file);
+            change(file);
+        });
+        let found = genesis_differences(kv.as_ref(), &given).unwrap().unwrap();
+        let named = found.iter().find(|difference| difference.field == field);
+        assert_eq!(named.map(|difference| difference.allowed), Some(allowed), "{field}: {found:?}");
+        match Chain::open(given, kv.clone(), engine.clone()) {
+            Ok(_) => assert!(allowed, "{field} was changed"),
+            Err(OpenError::OtherConfig { .. }) => assert!(!allowed, "{field}"),
+            Err(error) => panic!("{field}: {error}"),
+        }
+        // What was taken is what the next comes after: put it back.
+        Chain::open(start(&ahead), kv.clone(), engine.clone()).unwrap();
+    }
+    assert_eq!(genesis_differences(kv.as_ref(), &start(&ahead)).unwrap().unwrap(), []);
+    assert_eq!(genesis_differences(&MemoryKv::default(), &start(&ahead)).unwrap(), None);
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod check;
 mod clique;
 mod consensus;
+mod copy;
 mod crash;
 mod dev;
 mod file;

@@ -1,6 +1,7 @@
 //! JSON-RPC answers as go-ethereum does, and a library that knows nothing of us works against it.
 
 use std::{
+    ops::ControlFlow,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
@@ -9,10 +10,15 @@ use std::{
 use alloy_consensus::{TxEip1559, TxLegacy};
 use alloy_primitives::{Address, Bytes, TxKind, U256, address, bytes, hex};
 use jsonrpsee::RpcModule;
-use lightstreams_chain::{DEV_ACCOUNTS, HeaderRules, LocalSigner, proof, rpc};
+use lightstreams_chain::{
+    Chain, DEV_ACCOUNTS, Genesis, HeaderRules, LocalSigner, MemoryKv, proof, rpc, testing::Ethash,
+};
 use serde_json::{Value, json};
 
-use crate::network::{Driver, Node, genesis};
+use crate::{
+    headers::vectors,
+    network::{Driver, Node, genesis},
+};
 
 const TO: Address = address!("0x00000000000000000000000000000000000000b0");
 
@@ -732,4 +738,52 @@ fn a_proof_of_the_past_and_of_the_present_has_the_fields_of_eip_1186_and_holds()
         assert_eq!(server.error("eth_getProof", json!([contract, keys, "latest"])).0, -32602, "{keys}");
     }
     assert_eq!(server.error("eth_getProof", json!([contract, [], "0x99"])).1, "header not found");
+}
+
+#[test]
+fn safe_and_finalized_name_the_newest_block_that_cannot_reorg() {
+    // Three authorities: a block is final with 2L - 1 = 3 blocks on it, itself counted.
+    let node = Node::new(&genesis(161, 3));
+    let options = rpc::Options { clique: Some(node.rules.clone()), ..rpc::Options::default() };
+    let module = rpc::module(node.chain.clone(), options).unwrap();
+    let server = Server { node, module };
+    let number = |tag: &str| server.call("eth_getBlockByNumber", json!([tag, false]))["number"].clone();
+    assert_eq!(
+        (number("safe"), number("finalized")),
+        (json!("0x0"), json!("0x0")),
+        "the genesis is final from the start"
+    );
+    for height in 1..=7u64 {
+        server.node.seal_as(usize::try_from(height).unwrap() % 3);
+        let last = json!(format!("{:#x}", height.saturating_sub(2)));
+        assert_eq!((number("safe"), number("finalized")), (last.clone(), last.clone()), "at height {height}");
+        assert_eq!(server.call("lightstreams_finalBlock", json!([]))["number"], last);
+    }
+    assert_eq!(number("latest"), "0x7");
+}
+
+#[test]
+fn proofs_are_those_of_go_ethereum_to_the_byte() {
+    let Some(suite) = vectors("execution-apis") else { return };
+    let suite = suite.join("tests");
+    let genesis = Genesis::from_json(&std::fs::read(suite.join("genesis.json")).unwrap()).unwrap();
+    let engine = Arc::new(Ethash::for_genesis(&genesis));
+    let chain = Arc::new(Chain::open(genesis, Arc::new(MemoryKv::default()), engine).unwrap());
+    let file = std::fs::File::open(suite.join("chain.rlp")).unwrap();
+    chain.import_from(file, u64::MAX >> 1, |_| ControlFlow::Continue(())).unwrap();
+    let module = rpc::module(chain, rpc::Options::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    let mut seen = 0;
+    for entry in std::fs::read_dir(suite.join("eth_getProof")).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start)).unwrap();
+        let (answer, _) = runtime.block_on(module.raw_json_request(line(">> "), 1)).unwrap();
+        let (answer, wanted): (Value, Value) =
+            (serde_json::from_str(answer.get()).unwrap(), serde_json::from_str(line("<< ")).unwrap());
+        // Words of errors differ, codes do not.
+        assert_eq!(answer["result"], wanted["result"], "{}", line(">> "));
+        assert_eq!(answer["error"]["code"], wanted["error"]["code"], "{}", line(">> "));
+        seen += 1;
+    }
+    assert!(seen > 2);
 }

@@ -96,6 +96,9 @@ pub enum Verb {
     Info(ContentArgs),
     /// Who was granted and released what, when and by whom.
     Audit(AuditArgs),
+    /// Export, import, check and copy the chain.
+    #[command(subcommand)]
+    Chain(ChainVerb),
     /// How the node is.
     Status,
     /// Take verbs from standard input, one a line, and unlock each key once for all of them.
@@ -144,6 +147,9 @@ pub struct InitArgs {
     /// The genesis file of the network to join; without it a new network is founded.
     #[arg(long, value_name = "FILE")]
     pub genesis: Option<PathBuf>,
+    /// A snapshot to start from, as `chain snapshot` writes it, of the network to join.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["genesis", "chain_id", "authorities", "alloc"])]
+    pub snapshot: Option<PathBuf>,
     /// A peer to dial, as a multiaddr ending in /p2p/<peer id>; may be repeated.
     #[arg(long = "peer", value_name = "MULTIADDR")]
     pub peers: Vec<String>,
@@ -175,7 +181,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "HOST:PORT")]
     pub private: Option<std::net::SocketAddr>,
     /// Seal blocks with this account in the network that is joined, of which it is an authority.
-    #[arg(long, requires = "genesis")]
+    #[arg(long)]
     pub seal: bool,
     /// Where peers are accepted, as a multiaddr.
     #[arg(long, default_value = "/ip4/127.0.0.1/tcp/4001", value_name = "MULTIADDR")]
@@ -199,6 +205,43 @@ pub enum AccountVerb {
         /// A file that holds the password of the imported keystore, where it differs.
         #[arg(long, value_name = "FILE")]
         import_password_file: Option<PathBuf>,
+    },
+}
+
+/// `chain`.
+#[derive(Debug, Subcommand)]
+pub enum ChainVerb {
+    /// Write blocks to a file, one RLP after the other as geth exports them; no node may run on the data directory.
+    Export {
+        /// The file, which must not be there yet.
+        file: PathBuf,
+        /// The first block.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        from: u64,
+        /// The last block; by default the head.
+        #[arg(long, value_name = "N")]
+        to: Option<u64>,
+    },
+    /// Import the blocks of such a file, and pass over those that are here; no node may run on the data directory.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Verify the chain's database and say what is wrong; no node may run on the data directory.
+    Check {
+        /// Verify every signature, and the state and its history from scratch, too.
+        #[arg(long)]
+        deep: bool,
+    },
+    /// Write a copy of the chain as it is now to a new directory, from which `init --snapshot` starts; a node may run.
+    Snapshot {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// List the fields in which a genesis file differs from that of the chain's database.
+    GenesisDiff {
+        /// The file; by default the data directory's own.
+        file: Option<PathBuf>,
     },
 }
 

@@ -7,6 +7,7 @@
 
 mod accounts;
 pub mod args;
+mod chain;
 pub(crate) mod content;
 mod fetch;
 pub(crate) mod keyring;
@@ -74,6 +75,7 @@ fn run_with(cli: Cli, keyring: Arc<Keyring>) -> Result<()> {
         Verb::Init(arguments) => start(&session, arguments),
         Verb::Run => daemon::run(session.dir(), &session.password_source()),
         Verb::Account(verb) => accounts::run(&session, verb),
+        Verb::Chain(verb) => chain::run(&session, verb),
         verb => runtime()?.block_on(client(&session, verb)),
     }
 }
@@ -97,22 +99,33 @@ async fn client(session: &Session, verb: &Verb) -> Result<()> {
         Verb::Info(arguments) => report::info(session, arguments).await,
         Verb::Audit(arguments) => report::audit(session, arguments).await,
         Verb::Status => report::status(session).await,
-        Verb::Demo(_) | Verb::Dev(_) | Verb::Init(_) | Verb::Run | Verb::Shell | Verb::Account(_) => Ok(()),
+        Verb::Demo(_)
+        | Verb::Dev(_)
+        | Verb::Init(_)
+        | Verb::Run
+        | Verb::Shell
+        | Verb::Account(_)
+        | Verb::Chain(_) => Ok(()),
     }
 }
 
 /// `init`: founds a network, or joins one.
 fn start(session: &Session, arguments: &InitArgs) -> Result<()> {
     let account = session.account().ok();
-    let founds = arguments.genesis.is_none();
+    let founds = arguments.genesis.is_none() && arguments.snapshot.is_none();
+    if founds && arguments.seal {
+        return Err(NodeError::usage("bad_arguments", "--seal is for a network that is joined")
+            .hint("who founds a network names its sealers with --authority"));
+    }
     let authorities = match (arguments.authorities.as_slice(), account) {
         ([], Some(account)) => vec![account],
         (named, _) => named.to_vec(),
     };
     let authority = account.filter(|account| founds && authorities.contains(account) || arguments.seal);
-    let network = match &arguments.genesis {
-        Some(genesis) => Network::Join { genesis: genesis.clone() },
-        None => Network::New(NewNetwork {
+    let network = match (&arguments.genesis, &arguments.snapshot) {
+        (Some(genesis), _) => Network::Join { genesis: genesis.clone() },
+        (None, Some(snapshot)) => Network::Restore { snapshot: snapshot.clone() },
+        (None, None) => Network::New(NewNetwork {
             chain_id: arguments.chain_id,
             authorities,
             period_ms: arguments.period_ms,

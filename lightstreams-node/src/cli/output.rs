@@ -83,6 +83,16 @@ impl Output {
         bar
     }
 
+    /// A progress bar over `total` steps; silent as [`bytes`](Self::bytes) is.
+    pub(crate) fn steps(&self, doing: &'static str, total: u64) -> ProgressBar {
+        let bar = ProgressBar::with_draw_target(Some(total), self.target());
+        if let Ok(style) = ProgressStyle::with_template("{prefix:>13} [{bar:30}] {pos}/{len} {eta}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(doing);
+        bar
+    }
+
     /// A line that shows that something is waited for.
     pub(crate) fn wait(&self, what: impl Into<String>) -> ProgressBar {
         let bar = ProgressBar::with_draw_target(None, self.target());

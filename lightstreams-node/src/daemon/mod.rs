@@ -11,13 +11,14 @@ mod custody;
 mod dev;
 mod driver;
 mod release;
+pub(crate) mod snapshot;
 mod storage;
 
 pub use dev::{DEV_PASSWORD, Dev, dev};
-pub(crate) use storage::{Blocks, ensure_room, storage_error};
+pub(crate) use storage::{Blocks, ensure_room, open_chain_db, storage_error};
 
 use crate::adapters::{NodeView, PermissionGate, now_ms, now_s};
-use crate::config::Config;
+use crate::config::{Config, States};
 use crate::datadir::{DataDir, Lock, read_text_bounded};
 use crate::error::{NodeError, Result, io_error};
 use crate::http::{self, Listeners, rpc::RpcFace};
@@ -31,7 +32,8 @@ use alloy_primitives::Address;
 use driver::{DiskGuard, Driver, RecordFile, Wake};
 use lightstreams_chain::consensus::{CliqueMachine, ConsensusMachine, DevMachine, Pacing};
 use lightstreams_chain::{
-    Chain, Clique, DEV_ACCOUNTS, EngineKind, Genesis, GuardedSigner, LocalSigner, OpenError, Signer, rpc,
+    Chain, Clique, DEV_ACCOUNTS, EngineKind, Genesis, GuardedSigner, LocalSigner, OpenError, Options, Signer,
+    rpc,
 };
 use lightstreams_store::{Block, BlockStore, FileDisk, Gate, Session, p2p::BitswapExchange};
 use release::Releases;
@@ -287,9 +289,15 @@ struct Opened {
 
 impl Opened {
     fn open(dir: &DataDir, config: &Config, genesis: Genesis, secrets: &Secrets) -> Result<Self> {
-        let rules = Arc::new(Clique::for_genesis(&genesis));
-        let kv = storage::open_chain_db(dir, config.storage)?;
-        let chain = Arc::new(Chain::open(genesis, kv, rules.clone()).map_err(|e| open_error(dir, e))?);
+        let (chain, rules) = open_chain(dir, config, genesis)?;
+        let oldest = chain.oldest_state();
+        let kept = config.states.map_or(CHAIN_STATES, States::count);
+        if chain.head().number().saturating_sub(oldest) < kept && oldest > 0 {
+            tracing::info!(
+                from = oldest,
+                "states before this block are gone, and stay so; those since are kept as configured"
+            );
+        }
         let view = Arc::new(NodeView::new(chain.clone()).map_err(|e| {
             NodeError::usage("no_registry", "this chain has no registry of contents").because(e)
         })?);
@@ -319,6 +327,23 @@ impl Opened {
     }
 }
 
+/// The states that a chain keeps unless its configuration says otherwise.
+const CHAIN_STATES: u64 = 1_024;
+
+/// Opens the chain of a data directory that this process has locked.
+pub(crate) fn open_chain(
+    dir: &DataDir,
+    config: &Config,
+    genesis: Genesis,
+) -> Result<(Arc<Chain>, Arc<Clique>)> {
+    let rules = Arc::new(Clique::for_genesis(&genesis));
+    let kv = storage::open_chain_db(&dir.chain_db(), config.storage)?;
+    let options =
+        Options { state_history: config.states.map_or(CHAIN_STATES, States::count), ..Options::default() };
+    let chain = Chain::open_with(genesis, kv, rules.clone(), options).map_err(|e| open_error(dir, e))?;
+    Ok((Arc::new(chain), rules))
+}
+
 fn clone_identity(age: &lightstreams_crypto::X25519Identity) -> Result<lightstreams_crypto::X25519Identity> {
     age.to_secret_string()
         .parse()
@@ -332,14 +357,20 @@ fn open_disk(path: &Path) -> Result<Arc<dyn lightstreams_store::Disk>> {
 
 fn open_error(dir: &DataDir, error: OpenError) -> NodeError {
     match error {
-        OpenError::OtherGenesis { stored, given } => NodeError::usage(
-            "wrong_genesis",
-            format!(
-                "{} holds the chain of genesis {stored}, genesis.json is {given}",
-                dir.chain_db().display()
-            ),
-        )
-        .hint("restore the genesis.json of this chain, or use another data directory for another network"),
+        OpenError::OtherGenesis { stored, given, differences } => {
+            let first = differences.first().map(|difference| format!(": {difference}")).unwrap_or_default();
+            let database = dir.chain_db();
+            NodeError::usage(
+                "wrong_genesis",
+                format!(
+                    "{} holds the chain of genesis {stored}, genesis.json is {given}{first}",
+                    database.display()
+                ),
+            )
+            .hint(
+                "`lightstreams chain genesis-diff` lists all that differs; restore the genesis.json of this chain, or use another data directory for another network",
+            )
+        }
         error @ OpenError::OtherConfig { .. } => {
             NodeError::usage("wrong_genesis", "genesis.json was changed")
                 .because(error)

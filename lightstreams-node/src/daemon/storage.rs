@@ -29,14 +29,13 @@ const COMPACT_PAUSE: Duration = Duration::from_secs(600);
 /// Damaged places of the block store that are told one by one at the start.
 const DAMAGE_TOLD_MAX: usize = 16;
 
-/// Opens the chain's database.
-pub(super) fn open_chain_db(dir: &DataDir, storage: Storage) -> Result<Arc<dyn Kv>> {
-    let path = dir.chain_db();
-    claim_database(&path, &mark(CHAIN_FORMAT, storage.name()))?;
+/// Opens the chain database in `path`.
+pub(crate) fn open_chain_db(path: &Path, storage: Storage) -> Result<Arc<dyn Kv>> {
+    claim_database(path, &mark(CHAIN_FORMAT, storage.name()))?;
     let opened: Result<Arc<dyn Kv>, _> = match storage {
-        Storage::Fjall => FjallKv::open(&path).map(|db| Arc::new(db) as Arc<dyn Kv>),
+        Storage::Fjall => FjallKv::open(path).map(|db| Arc::new(db) as Arc<dyn Kv>),
         #[cfg(feature = "rocksdb")]
-        Storage::Rocksdb => lightstreams_chain::RocksKv::open(&path).map(|db| Arc::new(db) as Arc<dyn Kv>),
+        Storage::Rocksdb => lightstreams_chain::RocksKv::open(path).map(|db| Arc::new(db) as Arc<dyn Kv>),
         #[cfg(not(feature = "rocksdb"))]
         Storage::Rocksdb => return Err(no_rocksdb()),
     };

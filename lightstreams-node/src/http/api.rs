@@ -13,6 +13,7 @@
 //! | `PUT`, `GET /v1/kept/{content}/{version}` | `{uri, manifest, header}` | the same |
 //! | `GET /v1/kept` | | `{kept: [{uri, content, version, manifest}]}` |
 //! | `GET /v1/receipts?content=` | | `{size, root, receipts: [{index, cbor, sig}]}` |
+//! | `POST /v1/chain/snapshot` | `{dir}` | the manifest of the snapshot that was written into the new directory `dir` |
 //! | `POST /v1/peers` | `{addr}` | `{peer_id}` |
 //!
 //! Errors are `{"error": {"code", "message", "hint", "exit"}}`. Wire records travel as 0x hex of their CBOR.
@@ -20,7 +21,7 @@
 use super::stream::piece_reader;
 use super::{Failure, fetch};
 use crate::adapters::now_ms;
-use crate::daemon::{Node, ensure_room, storage_error};
+use crate::daemon::{Node, ensure_room, snapshot, storage_error};
 use crate::error::{Exit, NodeError, Result};
 use crate::network::{Held, ReleaseService, peer_of, unix_now};
 use crate::vault::{
@@ -72,6 +73,7 @@ pub(super) fn router(node: Arc<Node>) -> Router {
         .route("/v1/kept", get(list_kept))
         .route("/v1/kept/{content}/{version}", put(put_kept).get(get_kept))
         .route("/v1/receipts", get(receipts))
+        .route("/v1/chain/snapshot", post(chain_snapshot))
         .route("/v1/peers", post(dial))
         .fallback(|| async { Failure(NodeError::not_found("no_route", "the private API has no such route")) })
         .with_state(node)
@@ -159,11 +161,30 @@ async fn status(State(node): Shared) -> Answer {
             "authority": node.config.authority,
             "admit": node.config.admit,
             "database": node.config.storage.name(),
+            "oldest_state": node.chain.oldest_state(),
             "store": node.blocks.status(node.index.contents().len()),
             "receipts": { "size": receipts, "root": root },
         }))
     });
     Ok(Json(status.await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SnapshotInto {
+    dir: std::path::PathBuf,
+}
+
+async fn chain_snapshot(State(node): Shared, body: Body) -> Answer {
+    let SnapshotInto { dir } = json_body(body).await?;
+    if !dir.is_absolute() {
+        return Err(NodeError::usage("bad_request", "`dir` is a path from the root").into());
+    }
+    let manifest = blocking(move || {
+        ensure_room(dir.parent().unwrap_or(&dir), 0)?;
+        snapshot::write(&node.chain, node.config.storage, &dir, &mut |_, _| ())
+    });
+    Ok(Json(json!(manifest.await?)))
 }
 
 #[derive(Deserialize)]
