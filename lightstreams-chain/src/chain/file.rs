@@ -3,11 +3,12 @@
 use std::{
     io::{self, BufReader, Read, Write},
     ops::{ControlFlow, RangeInclusive},
+    sync::mpsc::{self, Sender},
 };
 
 use super::Chain;
 use crate::{
-    Block, BlockRef, BlockRlpError, ImportError, Imported, KvError, Table, decode_block, types::BLOCK_RLP_MAX,
+    Block, BlockRef, BlockRlpError, ImportError, KvError, Table, decode_block, types::BLOCK_RLP_MAX,
 };
 
 /// How far reading or writing a chain file has come.
@@ -126,42 +127,80 @@ impl Chain {
         Ok(done)
     }
 
-    /// Imports the blocks of the chain file `from`, and tells `progress` of each; `now` in Unix seconds.
+    /// Imports the blocks of the chain file `from` as [`Chain::import_many`] does, and tells `progress` after each group of them; `now`
+    /// in Unix seconds.
     ///
-    /// One block is in memory at a time. Blocks that are here already are passed over, so a file whose import was
-    /// interrupted is simply imported again. Where `progress` breaks, it ends in good order after that block.
+    /// At most two groups are in memory at a time. Blocks that are here already are passed over, so a file whose import was
+    /// interrupted is simply imported again. Where `progress` breaks, it ends in good order after that group.
     pub fn import_from(
         &self,
-        from: impl Read,
+        from: impl Read + Send,
         now: u64,
         mut progress: impl FnMut(&FileProgress) -> ControlFlow<()>,
     ) -> Result<FileProgress, ImportFileError> {
-        let mut from = BufReader::new(from);
+        let (tell, told) = mpsc::channel();
+        let mut blocks = FileBlocks { chain: self, from: BufReader::new(from), tell, end: None };
         let mut done = FileProgress::default();
-        loop {
-            let stopped = |block, fault: FileFault| ImportFileError { done, block, fault: Box::new(fault) };
-            let Some(rlp) = next_list(&mut from).map_err(|fault| stopped(None, fault))? else {
-                return Ok(done);
-            };
-            let block = decode_block(&rlp).map_err(|error| stopped(None, error.into()))?;
-            let this = BlockRef { number: block.header.number, hash: self.engine.block_hash(&block.header) };
-            let known = self.take(block, this, now).map_err(|fault| stopped(Some(this), fault))?;
-            done.bytes += rlp.len() as u64;
-            done.blocks += 1;
-            done.known += u64::from(known);
-            done.number = this.number;
-            if progress(&done).is_break() {
-                return Ok(done);
+        let mut broken = ControlFlow::Continue(());
+        let imported = self.import_groups(&mut blocks, now, |taken| {
+            for (this, bytes) in told.try_iter().take(usize::try_from(taken.blocks).unwrap_or(usize::MAX)) {
+                done.bytes = done.bytes.saturating_add(bytes);
+                done.blocks = done.blocks.saturating_add(1);
+                done.number = this.number;
             }
+            done.known = done.known.saturating_add(taken.known);
+            if taken.blocks > 0 {
+                broken = progress(&done);
+            }
+            broken
+        });
+        let stopped = |block, fault: FileFault| ImportFileError { done, block, fault: Box::new(fault) };
+        match (imported, blocks.end) {
+            // The first that was read and not taken.
+            (Err(error), _) => Err(stopped(told.try_iter().next().map(|(this, _)| this), error.into())),
+            (Ok(()), Some((block, fault))) if broken.is_continue() => Err(stopped(block, fault)),
+            _ => Ok(done),
         }
     }
+}
 
-    /// Imports `block`; tells whether it was here already.
-    fn take(&self, block: Block, this: BlockRef, now: u64) -> Result<bool, FileFault> {
-        if this.number == 0 && this.hash != self.genesis_hash {
-            return Err(FileFault::OtherChain { genesis: self.genesis_hash });
+/// The blocks of a chain file, up to its end or to what is none of this chain.
+struct FileBlocks<'a, R> {
+    chain: &'a Chain,
+    from: BufReader<R>,
+    /// Is told of each block that was read, and of its length.
+    tell: Sender<(BlockRef, u64)>,
+    /// What the file ends with, if not in good order.
+    end: Option<(Option<BlockRef>, FileFault)>,
+}
+
+impl<R: Read> FileBlocks<'_, R> {
+    fn read_block(&mut self) -> Result<Option<Block>, (Option<BlockRef>, FileFault)> {
+        let Some(rlp) = next_list(&mut self.from).map_err(|fault| (None, fault))? else { return Ok(None) };
+        let block = decode_block(&rlp).map_err(|error| (None, error.into()))?;
+        let hash = self.chain.engine.block_hash(&block.header);
+        let this = BlockRef { number: block.header.number, hash };
+        let genesis = self.chain.genesis_hash;
+        if this.number == 0 && hash != genesis {
+            return Err((Some(this), FileFault::OtherChain { genesis }));
         }
-        Ok(matches!(self.import(block, now)?, Imported::Known(_)))
+        // Who is told waits for the end of this import.
+        let _ = self.tell.send((this, rlp.len() as u64));
+        Ok(Some(block))
+    }
+}
+
+impl<R: Read> Iterator for FileBlocks<'_, R> {
+    type Item = Block;
+
+    fn next(&mut self) -> Option<Block> {
+        if self.end.is_some() {
+            return None;
+        }
+        self.read_block().unwrap_or_else(|end| {
+            self.end = Some(end);
+            None
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     cmp::Ordering,
     collections::VecDeque,
     fmt::Display,
+    ops::ControlFlow,
     sync::{MutexGuard, PoisonError, atomic},
 };
 
@@ -27,6 +28,8 @@ use crate::{
 const INVALID_MAX: usize = 1_024;
 /// Transactions after which blocks imported together are committed.
 const GROUP_TRANSACTIONS: usize = 4_096;
+/// Bytes of input of their transactions after which they are.
+const GROUP_BYTES: usize = 16 << 20;
 /// Blocks that are committed together at most.
 const GROUP_BLOCKS: usize = 256;
 /// Transactions of the pool that may turn out not to fit before a block under construction is closed.
@@ -77,6 +80,22 @@ impl Checked {
     }
 }
 
+/// What came of blocks that were imported together.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Taken {
+    /// How many are there now, from the first on.
+    pub(super) blocks: u64,
+    /// How many of them were there before.
+    pub(super) known: u64,
+}
+
+impl Taken {
+    fn note(&mut self, imported: &Imported) {
+        self.blocks = self.blocks.saturating_add(1);
+        self.known = self.known.saturating_add(u64::from(matches!(imported, Imported::Known(_))));
+    }
+}
+
 /// Why a change of head did not come about.
 enum Failure {
     Invalid(BlockRef, InvalidBlock),
@@ -107,17 +126,36 @@ impl Chain {
     where
         I: IntoIterator<Item = Block, IntoIter: Send>,
     {
-        let mut blocks = blocks.into_iter();
         let mut count = 0u64;
+        self.import_groups(blocks.into_iter(), now, |taken| {
+            count = count.saturating_add(taken.blocks);
+            ControlFlow::Continue(())
+        })?;
+        Ok(count)
+    }
+
+    /// As [`Chain::import_many`]; tells `each` what was taken of a group, also of one that ends in an error, and stops after it where
+    /// `each` breaks.
+    pub(super) fn import_groups(
+        &self,
+        mut blocks: impl Iterator<Item = Block> + Send,
+        now: u64,
+        mut each: impl FnMut(Taken) -> ControlFlow<()>,
+    ) -> Result<(), ImportError> {
         let mut group = next_group(&mut blocks);
         while !group.is_empty() {
-            let import = || self.import_group(&mut self.lock_writer(), group, now);
+            let mut taken = Taken::default();
+            let import = || self.import_group(&mut self.lock_writer(), group, now, &mut taken);
             let (imported, next) = join(import, || next_group(&mut blocks));
             self.heads.call();
-            count = count.saturating_add(imported?);
+            let goes_on = each(taken);
+            imported?;
+            if goes_on.is_break() {
+                break;
+            }
             group = next;
         }
-        Ok(count)
+        Ok(())
     }
 
     fn import_group(
@@ -125,18 +163,17 @@ impl Chain {
         writer: &mut Writer,
         mut group: VecDeque<Block>,
         now: u64,
-    ) -> Result<u64, ImportError> {
-        let mut count = 0u64;
+        taken: &mut Taken,
+    ) -> Result<(), ImportError> {
         while let Some(next) = group.front() {
             if next.header.parent_hash == self.head().hash {
-                count = count.saturating_add(self.extend_head(writer, &mut group, now)?);
+                self.extend_head(writer, &mut group, now, taken)?;
             }
             // What is no plain extension of the head goes its own way, and so does what is wrong.
             let Some(block) = group.pop_front() else { break };
-            self.import_locked(writer, block, now)?;
-            count = count.saturating_add(1);
+            taken.note(&self.import_locked(writer, block, now)?);
         }
-        Ok(count)
+        Ok(())
     }
 
     /// Takes blocks from the front of `group` as long as each is the next head, and commits them as one.
@@ -145,7 +182,8 @@ impl Chain {
         writer: &mut Writer,
         group: &mut VecDeque<Block>,
         now: u64,
-    ) -> Result<u64, ImportError> {
+        taken: &mut Taken,
+    ) -> Result<(), ImportError> {
         let staged = self.stage_on_head(writer);
         let mut tip = self.head();
         let mut done = Vec::new();
@@ -173,11 +211,10 @@ impl Chain {
                 Err(_) => {
                     // What it left cannot be told from what those before it did, so they come again, one at a time.
                     group.push_front(candidate.block);
-                    let count = done.len() as u64;
                     for block in done.into_iter().map(|candidate: Candidate| candidate.block) {
-                        self.import_locked(writer, block, now)?;
+                        taken.note(&self.import_locked(writer, block, now)?);
                     }
-                    return Ok(count);
+                    return Ok(());
                 }
             }
             tip = candidate.info.clone();
@@ -186,8 +223,9 @@ impl Chain {
         if !done.is_empty() {
             let added = done.iter().map(|candidate| candidate.info.block_ref()).collect();
             self.commit(writer, staged, tip, Vec::new(), added, &[])?;
+            taken.blocks = taken.blocks.saturating_add(done.len() as u64);
         }
-        Ok(done.len() as u64)
+        Ok(())
     }
 
     /// Builds a block on the head from the pool: complete but for its seal. Seal it, then import it.
@@ -642,10 +680,11 @@ impl Writer {
 /// The next of `blocks` that are committed as one. Who signed their transactions is known from here on.
 fn next_group(blocks: &mut impl Iterator<Item = Block>) -> VecDeque<Block> {
     let mut group = VecDeque::new();
-    let mut transactions = 0;
-    while group.len() < GROUP_BLOCKS && transactions < GROUP_TRANSACTIONS {
+    let (mut transactions, mut bytes) = (0, 0);
+    while group.len() < GROUP_BLOCKS && transactions < GROUP_TRANSACTIONS && bytes < GROUP_BYTES {
         let Some(block) = blocks.next() else { break };
         transactions += block.body.transactions.len();
+        bytes += block.body.transactions.iter().map(|transaction| transaction.input().len()).sum::<usize>();
         group.push_back(block);
     }
     for block in &group {

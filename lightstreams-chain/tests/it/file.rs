@@ -59,16 +59,22 @@ impl Read for Dripping<'_> {
 
 #[test]
 fn an_interrupted_import_goes_on_where_it_was() {
-    let (chain, file) = exported(6);
+    const BLOCKS: u64 = 300;
+    let (chain, file) = exported(BLOCKS);
     let other = open(genesis(FeePolicy::Zero));
-    let stop = |done: &FileProgress| match done.number {
-        3 => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    };
-    let done = other.import_from(Dripping(&file), NOW, stop).unwrap();
-    assert_eq!((done.blocks, done.known, other.head().number()), (4, 1, 3));
+    let mut groups = Vec::new();
+    let done = other.import_from(Dripping(&file), NOW, |done| {
+        groups.push(*done);
+        ControlFlow::Break(())
+    });
+    let done = done.unwrap();
+    assert_eq!(groups, [done], "it ends after the group");
+    assert!((2..BLOCKS).contains(&done.blocks), "{done:?}");
+    assert_eq!((done.known, other.head().number()), (1, done.blocks - 1));
+    let cut = other.import_from(&file[..file.len() - 1], NOW, on).unwrap_err();
+    assert_eq!((cut.done.blocks, cut.done.known), (BLOCKS, done.blocks));
     let done = other.import_from(Dripping(&file), NOW, on).unwrap();
-    assert_eq!((done.blocks, done.known), (7, 4));
+    assert_eq!((done.blocks, done.known, done.bytes), (BLOCKS + 1, BLOCKS, file.len() as u64));
     assert_eq!(other.head(), chain.head());
     let balance = |chain: &Chain| chain.state(BlockId::Latest).unwrap().balance(AUTHOR).unwrap();
     assert_eq!(balance(&other), balance(&chain));

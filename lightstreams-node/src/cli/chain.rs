@@ -99,7 +99,12 @@ fn import(session: &Session, path: &Path) -> Result<()> {
     let size = file.metadata().map_err(wrong)?.len();
     let (_lock, chain) = open(session)?;
     let bar = session.out().bytes("importing", size);
-    let done = chain.import_from(file, now_s(), |done| shown(&bar, done.bytes));
+    let take = || chain.import_from(file, now_s(), |done| shown(&bar, done.bytes));
+    // A pool recovers signatures on all cores; where no threads are to be had, this one does.
+    let done = match rayon::ThreadPoolBuilder::new().build() {
+        Ok(pool) => pool.install(take),
+        Err(_) => take(),
+    };
     bar.finish_and_clear();
     let done = done.map_err(stopped)?;
     let head = chain.head();
