@@ -41,12 +41,14 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use zeroize::Zeroizing;
 
 /// How long open requests may take to end when the node stops.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the databases may still be in use by threads that were told to end.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 /// A keystore file has at most this many bytes, a directory of them at most this many files.
 const KEYSTORE_LEN_MAX: u64 = 16 * 1024;
 const KEYSTORES_MAX: usize = 1024;
@@ -194,13 +196,46 @@ fn run_with(
         .enable_all()
         .build()
         .map_err(|e| NodeError::new("runtime", "cannot start the runtime").because(e))?;
-    let ended = runtime.block_on(serve(dir, config, secrets, ready));
+    let mut databases = None;
+    let ended = runtime.block_on(serve(dir, config, secrets, ready, &mut databases));
     // A blocking call that does not end (a fetch from a silent peer) must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(2));
+    if let Some(databases) = databases {
+        databases.close();
+    }
     ended
 }
 
-async fn serve(dir: &DataDir, config: Config, secrets: Secrets, ready: impl FnOnce(&Node)) -> Result<()> {
+/// What must be closed before the process ends.
+struct Databases {
+    chain: Arc<Chain>,
+    blocks: Arc<dyn BlockStore>,
+}
+
+impl Databases {
+    /// Waits until nobody else has them, and closes them here.
+    ///
+    /// Threads that were told to end let go one after the other. If the last of them were still closing RocksDB when the process takes
+    /// down what that stands on, the process would abort.
+    fn close(self) {
+        let end = Instant::now() + CLOSE_TIME_MAX;
+        while Arc::strong_count(&self.chain) > 1 || Arc::strong_count(&self.blocks) > 1 {
+            if Instant::now() > end {
+                tracing::warn!("the databases are still in use; what was acknowledged is safe");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+async fn serve(
+    dir: &DataDir,
+    config: Config,
+    secrets: Secrets,
+    ready: impl FnOnce(&Node),
+    databases: &mut Option<Databases>,
+) -> Result<()> {
     dir.check_socket_path()?;
     let mut stop = Signals::listen()?;
     let genesis = read_genesis(dir)?;
@@ -218,6 +253,7 @@ async fn serve(dir: &DataDir, config: Config, secrets: Secrets, ready: impl FnOn
     let listeners = Listeners::bind(dir, &config).await?;
     let (fatal, mut failed) = mpsc::channel(4);
     let opened = Opened::open(dir, &config, genesis, &secrets)?;
+    *databases = Some(Databases { chain: opened.chain.clone(), blocks: opened.blocks.store.clone() });
     let (node, wake, driver) = start(dir, config, secrets, opened, &listeners, fatal.clone()).await?;
 
     let (stopping, stopped) = watch::channel(false);
