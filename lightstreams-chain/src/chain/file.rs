@@ -154,11 +154,15 @@ impl Chain {
             }
             broken
         });
-        let stopped = |block, fault: FileFault| ImportFileError { done, block, fault: Box::new(fault) };
         match (imported, blocks.end) {
-            // The first that was read and not taken.
-            (Err(error), _) => Err(stopped(told.try_iter().next().map(|(this, _)| this), error.into())),
-            (Ok(()), Some((block, fault))) if broken.is_continue() => Err(stopped(block, fault)),
+            (Err(error), _) => {
+                // The first that was read and not taken.
+                let block = told.try_iter().next().map(|(this, _)| this);
+                Err(ImportFileError { done, block, fault: Box::new(error.into()) })
+            }
+            (Ok(()), Some(Unreadable { block, fault })) if broken.is_continue() => {
+                Err(ImportFileError { done, block, fault })
+            }
             _ => Ok(done),
         }
     }
@@ -171,18 +175,27 @@ struct FileBlocks<'a, R> {
     /// Is told of each block that was read, and of its length.
     tell: Sender<(BlockRef, u64)>,
     /// What the file ends with, if not in good order.
-    end: Option<(Option<BlockRef>, FileFault)>,
+    end: Option<Unreadable>,
+}
+
+/// What stands in a chain file where a block of this chain should.
+struct Unreadable {
+    /// The block, if it is one.
+    block: Option<BlockRef>,
+    fault: Box<FileFault>,
 }
 
 impl<R: Read> FileBlocks<'_, R> {
-    fn read_block(&mut self) -> Result<Option<Block>, (Option<BlockRef>, FileFault)> {
-        let Some(rlp) = next_list(&mut self.from).map_err(|fault| (None, fault))? else { return Ok(None) };
-        let block = decode_block(&rlp).map_err(|error| (None, error.into()))?;
+    fn read_block(&mut self) -> Result<Option<Block>, Unreadable> {
+        let unreadable = |block, fault| Unreadable { block, fault: Box::new(fault) };
+        let rlp = next_list(&mut self.from).map_err(|fault| unreadable(None, fault))?;
+        let Some(rlp) = rlp else { return Ok(None) };
+        let block = decode_block(&rlp).map_err(|error| unreadable(None, error.into()))?;
         let hash = self.chain.engine.block_hash(&block.header);
         let this = BlockRef { number: block.header.number, hash };
         let genesis = self.chain.genesis_hash;
         if this.number == 0 && hash != genesis {
-            return Err((Some(this), FileFault::OtherChain { genesis }));
+            return Err(unreadable(Some(this), FileFault::OtherChain { genesis }));
         }
         // Who is told waits for the end of this import.
         let _ = self.tell.send((this, rlp.len() as u64));
