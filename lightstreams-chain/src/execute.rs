@@ -83,6 +83,7 @@ pub(crate) struct Executed {
 }
 
 /// What a transaction came to.
+#[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "a block has it in its receipts"))]
 pub(crate) struct Ran {
     /// Gas it spent, before refunds too.
     pub(crate) gas: ResultGas,
