@@ -33,7 +33,15 @@ pub struct DataDir {
 /// The exclusive right to a data directory, given back when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing it would not be enough: a child that another thread has just forked holds a copy of the descriptor, and the
+        // lock with it (flock(2)), until it executes its program. If this fails, closing is all that is left.
+        let _ = self.file.unlock();
+    }
 }
 
 impl DataDir {
@@ -159,7 +167,7 @@ impl DataDir {
                 // The number is for people only; the lock itself is the kernel's and dies with the process.
                 let _ = file.set_len(0);
                 let _ = writeln!(file, "{}", std::process::id());
-                Ok(Lock { _file: file })
+                Ok(Lock { file })
             }
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();

@@ -172,6 +172,17 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// A file that nobody else may lock while this lives.
+struct LockedFile(File);
+
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        // Closing it would not be enough: a child that another thread has just forked holds a copy of the descriptor, and the
+        // lock with it (flock(2)), until it executes its program. If this fails, closing is all that is left.
+        let _ = self.0.unlock();
+    }
+}
+
 impl Disk for FileDisk {
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let options = OpenOptions::new().read(true).append(true).create(true).open(self.at(name)?);
@@ -185,7 +196,7 @@ impl Disk for FileDisk {
     fn lock(&self) -> io::Result<DiskLock> {
         let file = File::create(self.at(LOCK)?)?;
         match file.try_lock() {
-            Ok(()) => Ok(DiskLock::new(file)),
+            Ok(()) => Ok(DiskLock::new(LockedFile(file))),
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(fs::TryLockError::Error(e)) => Err(e),
         }
@@ -292,5 +303,24 @@ impl DiskFile for RealFile {
     fn sync(&mut self) -> io::Result<()> {
         // The length is part of what is needed to read the bytes; times of change are not.
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_ends_where_a_copy_of_its_descriptor_lives_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join(LOCK)).unwrap();
+        file.try_lock().unwrap();
+        let lock = LockedFile(file);
+        // As a child holds one between its fork and its program.
+        let _copy = lock.0.try_clone().unwrap();
+        let disk = FileDisk::open(folder.path()).unwrap();
+        assert_eq!(disk.lock().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
+        disk.lock().unwrap();
     }
 }
