@@ -26,7 +26,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use alloy_consensus::{Transaction as _, TxEip1559, Typed2718};
@@ -317,6 +317,16 @@ fn import(folder: &Path, store: &str, known: bool, many: bool) -> Result {
     Ok(())
 }
 
+/// Waits until the database is done with what was written before.
+fn settle() {
+    let mut quiet = 0;
+    while quiet < 4 {
+        let used = cpu("self");
+        std::thread::sleep(Duration::from_millis(500));
+        quiet = if cpu("self") - used < 0.02 { quiet + 1 } else { 0 };
+    }
+}
+
 fn empty(accounts: u64, store: &str) -> Result {
     let addresses = (0..accounts).map(|index| Address::from_word(keccak256(index.to_be_bytes())));
     let genesis = genesis(addresses)?;
@@ -325,6 +335,7 @@ fn empty(accounts: u64, store: &str) -> Result {
     let blocks = (0..1_000).map(|_| seal(&making, &rules)).collect::<Result<Vec<_>>>()?;
     drop(making);
     let chain = open(&genesis, store)?;
+    settle();
     let clock = Clock::start();
     let count = blocks.len();
     for block in blocks {
@@ -549,7 +560,7 @@ fn drive(folder: &Path, port: u16, pid: &str, blocks: usize) -> Result {
     let stream = loop {
         match TcpStream::connect(("127.0.0.1", port)) {
             Ok(stream) => break stream,
-            Err(_) => std::thread::sleep(std::time::Duration::from_millis(50)),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
         }
     };
     stream.set_nodelay(true)?;

@@ -1,6 +1,7 @@
 //! The facade: one chain in one database.
 
 mod file;
+mod group;
 mod import;
 mod ommers;
 mod open;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use alloy_consensus::{Eip658Value, Header, Transaction as _, Typed2718};
+use alloy_consensus::{Eip658Value, Header, ReceiptWithBloom, Transaction as _, Typed2718};
 use alloy_eips::{
     eip2935::HISTORY_STORAGE_ADDRESS,
     eip4788::BEACON_ROOTS_ADDRESS,
@@ -15,10 +15,9 @@ use alloy_eips::{
     eip7685::Requests,
 };
 use alloy_genesis::GenesisAccount;
-use alloy_primitives::{Address, B256, Bloom, Bytes, TxKind, U256};
+use alloy_primitives::{Address, B256, Bloom, BloomInput, Bytes, Log, TxKind, U256, utils::keccak256_cached};
 use revm::{
-    Context, Database, DatabaseCommit, DatabaseRef, ExecuteEvm, MainBuilder, MainContext, MainnetEvm,
-    SystemCallCommitEvm,
+    Context, Database, DatabaseRef, ExecuteEvm, MainBuilder, MainContext, MainnetEvm, SystemCallEvm,
     bytecode::{Bytecode, opcode::SSTORE},
     context::{BlockEnv, CfgEnv, ContextSetters, ContextTr, JournalTr, TxEnv},
     context_interface::{
@@ -30,15 +29,15 @@ use revm::{
         journaled_state::{StateLoad, account::JournaledAccountTr},
         result::{EVMError, ExecutionResult, HaltReason, InvalidTransaction, ResultGas},
     },
-    database::{BundleState, CacheDB, State, WrapDatabaseRef, states::bundle_state::BundleRetention},
-    database_interface::{EmptyDB, bal::EvmDatabaseError},
+    database::{CacheDB, WrapDatabaseRef},
+    database_interface::EmptyDB,
     handler::{EthFrame, EvmTr, FrameResult, Handler, ItemOrResult, MainnetContext, MainnetHandler},
     interpreter::{
         FrameInput, GasTracker, Instruction, InstructionContext, InstructionResult, InterpreterTypes,
         instructions::host::sstore_with_gas_accounting, interpreter_action::FrameInit,
     },
     primitives::KECCAK_EMPTY,
-    state::AccountInfo,
+    state::{AccountInfo, EvmState},
 };
 
 use crate::{
@@ -51,9 +50,11 @@ use crate::{
 const CONSTRUCTOR_GAS: u64 = 1 << 34;
 
 type Evm<DB> = MainnetEvm<MainnetContext<DB>>;
-type TipDb<'a, 'kv> = State<WrapDatabaseRef<TipState<'a, 'kv>>>;
+type TipDb<'a, 'kv> = WrapDatabaseRef<TipState<'a, 'kv>>;
 
 /// Runs the transactions of one block over a staged state.
+///
+/// The machine's journal holds what they change until [`flush`](Self::flush), so that a transaction finds there what those before it met.
 pub(crate) struct Executor<'a, 'kv> {
     staged: &'a Staged<'kv>,
     forks: Forks,
@@ -123,8 +124,8 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         author: Address,
     ) -> Result<Self, KvError> {
         let forks = rules.forks_of(header, parent);
-        let state = State::builder().with_database_ref(TipState(staged)).with_bundle_update().build();
-        let evm = machine(state, cfg_env(rules, forks), block_env(header, forks, author), forks);
+        let db = WrapDatabaseRef(TipState(staged));
+        let evm = machine(db, cfg_env(rules, forks), block_env(header, forks, author), forks);
         let mut executor = Self {
             staged,
             forks,
@@ -179,14 +180,12 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         if transaction.is_legacy() && transaction.chain_id().is_some() && !self.forks.eip155 {
             return Err(TxError::Invalid("signed for a chain id before EIP-155".into()));
         }
-        let result =
-            self.handler.transact(&mut self.evm, tx_env(transaction, sender)).map_err(
-                |error| match error {
-                    EVMError::Database(error) => TxError::Storage(storage(error)),
-                    EVMError::Transaction(error) => TxError::Invalid(error.to_string()),
-                    error => TxError::Invalid(error.to_string()),
-                },
-            )?;
+        self.evm.ctx.set_tx(tx_env(transaction, sender));
+        let result = self.handler.run(&mut self.evm).map_err(|error| match error {
+            EVMError::Database(error) => TxError::Storage(storage(error)),
+            EVMError::Transaction(error) => TxError::Invalid(error.to_string()),
+            error => TxError::Invalid(error.to_string()),
+        })?;
         self.gas_used = self.gas_used.saturating_add(result.tx_gas_used());
         self.blob_gas_used = blob_gas_used;
         let ran = Ran { gas: *result.gas(), output: result.output().cloned().unwrap_or_default() };
@@ -197,7 +196,8 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         };
         let logs = result.into_logs();
         let receipt = alloy_consensus::Receipt { status, cumulative_gas_used: self.gas_used, logs };
-        let receipt = receipt.with_bloom();
+        let bloom = bloom(&receipt.logs);
+        let receipt = ReceiptWithBloom::new(receipt, bloom);
         self.receipts.push(match transaction.ty() {
             0 => Receipt::Legacy(receipt),
             1 => Receipt::Eip2930(receipt),
@@ -219,7 +219,6 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         for (address, amount) in withdrawn.chain(rewards.iter().copied()) {
             self.evm.ctx.journal_mut().load_account_mut(address).map_err(storage)?.incr_balance(amount);
         }
-        self.commit();
         let requests = if self.requests { self.collect_requests()? } else { Requests::default() };
         let root = self.flush()?;
         Ok(Executed {
@@ -237,7 +236,7 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         if !self.has_code(contract)? {
             return Ok(());
         }
-        match self.evm.system_call_commit(contract, word.0.into()) {
+        match self.evm.system_call_one(contract, word.0.into()) {
             Err(EVMError::Database(error)) => Err(storage(error)),
             // A system call that fails has no effect and does not concern the block.
             _ => Ok(()),
@@ -269,7 +268,7 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         if !self.has_code(contract)? {
             return Err(failed("there is no contract"));
         }
-        match self.evm.system_call_commit(contract, Bytes::new()) {
+        match self.evm.system_call_one(contract, Bytes::new()) {
             Ok(ExecutionResult::Success { output, .. }) => Ok(output.into_data()),
             Ok(_) => Err(failed("the call did not succeed")),
             Err(EVMError::Database(error)) => Err(storage(error).into()),
@@ -277,9 +276,14 @@ impl<'a, 'kv> Executor<'a, 'kv> {
         }
     }
 
+    /// Whether there is code at `address`. To load it into the journal would make it warm for the next transaction.
     fn has_code(&mut self, address: Address) -> Result<bool, KvError> {
-        let account = self.evm.ctx.db_mut().basic(address).map_err(storage)?;
-        Ok(account.is_some_and(|account| account.code_hash != KECCAK_EMPTY && !account.code_hash.is_zero()))
+        let hash = match self.evm.ctx.journal().inner.state.get(&address) {
+            Some(account) if account.is_selfdestructed_locally() => None,
+            Some(account) => Some(account.info.code_hash),
+            None => self.evm.ctx.db_mut().basic(address).map_err(storage)?.map(|info| info.code_hash),
+        };
+        Ok(hash.is_some_and(|hash| hash != KECCAK_EMPTY && !hash.is_zero()))
     }
 
     /// EIP-779: all balances of The DAO and its children go to the contract that refunds.
@@ -298,25 +302,33 @@ impl<'a, 'kv> Executor<'a, 'kv> {
             account.mark_touch();
             account.mark_created();
         }
-        self.evm.ctx.db_mut().commit(state);
-        Ok(())
-    }
-
-    /// Hands what stands in the journal to the state.
-    fn commit(&mut self) {
-        let state = self.evm.finalize();
-        self.evm.ctx.db_mut().commit(state);
+        self.stage(state)
     }
 
     /// Stages what ran so far, and returns the root of the state.
     fn flush(&mut self) -> Result<B256, KvError> {
-        let state = self.evm.ctx.db_mut();
-        state.merge_transitions(BundleRetention::PlainState);
-        let bundle: BundleState = state.take_bundle();
-        let changes = changes_of(self.staged, &bundle);
-        self.root = write(self.staged, changes, self.root, Some(&mut self.log))?;
+        let state = self.evm.finalize();
+        self.stage(state)?;
         Ok(self.root)
     }
+
+    fn stage(&mut self, state: EvmState) -> Result<(), KvError> {
+        let changes = changes_of(self.staged, state);
+        self.root = write(self.staged, changes, self.root, Some(&mut self.log))?;
+        Ok(())
+    }
+}
+
+/// Bloom over `logs`: their addresses and topics, most of which were met before.
+fn bloom(logs: &[Log]) -> Bloom {
+    let mut bloom = Bloom::ZERO;
+    for log in logs {
+        bloom.accrue(BloomInput::Hash(keccak256_cached(log.address)));
+        for topic in log.topics() {
+            bloom.accrue(BloomInput::Hash(keccak256_cached(topic)));
+        }
+    }
+    bloom
 }
 
 /// Bloom over all logs of a block.
@@ -463,8 +475,7 @@ trait Accounts: Database {
 
 impl Accounts for TipDb<'_, '_> {
     fn has_only_storage(&self, address: Address) -> Result<bool, Self::Error> {
-        let found = self.database.0.has_only_storage(address);
-        found.map_err(|error| EvmDatabaseError::Database(error.into()))
+        Ok(self.0.has_only_storage(address)?)
     }
 }
 
@@ -477,23 +488,6 @@ impl Accounts for CacheDB<EmptyDB> {
 impl<DB: Accounts> BlockHandler<DB> {
     fn new(fee_recipient: Option<Address>) -> Self {
         Self { fee_recipient, create_at: None, _db: std::marker::PhantomData }
-    }
-
-    /// Runs `tx` and commits what it changed.
-    fn transact(
-        &mut self,
-        evm: &mut Evm<DB>,
-        tx: TxEnv,
-    ) -> Result<ExecutionResult<HaltReason>, EVMError<DB::Error>>
-    where
-        DB: DatabaseCommit,
-    {
-        evm.ctx.set_tx(tx);
-        let result = self.run(evm);
-        let state = evm.finalize();
-        let result = result?;
-        evm.ctx.db_mut().commit(state);
-        Ok(result)
     }
 
     /// Begins a call or a creation; the result if it ends at once.
@@ -681,9 +675,9 @@ pub(crate) fn tx_env(transaction: &Transaction, sender: Address) -> TxEnv {
 }
 
 /// A failure to read the state at the tip, which is always one of storage.
-fn storage(error: EvmDatabaseError<ReadError>) -> KvError {
+fn storage(ReadError(error): ReadError) -> KvError {
     match error {
-        EvmDatabaseError::Database(ReadError(StateError::Storage(error))) => error,
+        StateError::Storage(error) => error,
         other => KvError::new("read state", None, other),
     }
 }

@@ -14,7 +14,7 @@ mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256, utils::keccak256_cached};
 use revm::{
     bytecode::Bytecode,
     database_interface::{DBErrorMarker, DatabaseRef},
@@ -171,13 +171,16 @@ impl From<KvError> for ReadError {
 }
 
 /// The state at the tip of what is staged, as the EVM reads it.
+///
+/// Blocks meet the same addresses and slots again and again, and their hashes are remembered. (Not those of all that is hashed: keys
+/// are derived with the same function, and no memory of the process may keep those.)
 #[derive(Clone, Copy)]
 pub(crate) struct TipState<'a, 'kv>(pub(crate) &'a Staged<'kv>);
 
 impl TipState<'_, '_> {
     /// Whether `address` has storage and neither code nor a nonce.
     pub(crate) fn has_only_storage(&self, address: Address) -> Result<bool, KvError> {
-        let Some(record) = self.0.get(Table::Accounts, keccak256(address).as_slice())? else {
+        let Some(record) = self.0.get(Table::Accounts, keccak256_cached(address).as_slice())? else {
             return Ok(false);
         };
         let account = decode_account(&record)?;
@@ -191,7 +194,7 @@ impl DatabaseRef for TipState<'_, '_> {
     type Error = ReadError;
 
     fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, ReadError> {
-        let account = self.0.account(keccak256(address))?;
+        let account = self.0.account(keccak256_cached(address))?;
         Ok(account.map(|account| info(account.nonce, account.balance, account.code_hash)))
     }
 
@@ -203,7 +206,7 @@ impl DatabaseRef for TipState<'_, '_> {
     }
 
     fn storage_ref(&self, address: Address, slot: U256) -> Result<U256, ReadError> {
-        Ok(self.0.slot(keccak256(address), keccak256(slot.to_be_bytes::<32>()))?)
+        Ok(self.0.slot(keccak256_cached(address), keccak256_cached(slot.to_be_bytes::<32>()))?)
     }
 
     fn block_hash_ref(&self, number: u64) -> Result<B256, ReadError> {

@@ -1,10 +1,7 @@
-//! Importing and building blocks: checks, execution, and the one batch in which a change of head is written.
+//! Importing and building a block: checks, execution, and the one batch in which a change of head is written.
 
 use std::{
-    cmp::Ordering,
-    collections::VecDeque,
     fmt::Display,
-    ops::ControlFlow,
     sync::{MutexGuard, PoisonError, atomic},
 };
 
@@ -19,19 +16,13 @@ use crate::{
     blocks::{Blocks, prune, stage_canonical, stage_known, unstage_canonical, unstage_known},
     execute::{BlockError, Executed, Executor, TxError, block_bloom},
     rules::{BLOCK_BYTES_MAX, Forks},
-    senders::{join, senders},
+    senders::senders,
     state::{Hot, Staged, unwind},
     tables,
 };
 
 /// Hashes of invalid blocks remembered.
 const INVALID_MAX: usize = 1_024;
-/// Transactions after which blocks imported together are committed.
-const GROUP_TRANSACTIONS: usize = 4_096;
-/// Bytes of input of their transactions after which they are.
-const GROUP_BYTES: usize = 16 << 20;
-/// Blocks that are committed together at most.
-const GROUP_BLOCKS: usize = 256;
 /// Transactions of the pool that may turn out not to fit before a block under construction is closed.
 const MISFITS_MAX: usize = 64;
 /// Bytes of a block that are kept free for the header and the frame of the lists.
@@ -59,45 +50,29 @@ impl Built {
 }
 
 /// A block on its way in.
-struct Candidate {
-    block: Block,
-    info: HeadInfo,
+pub(super) struct Candidate {
+    pub(super) block: Block,
+    pub(super) info: HeadInfo,
     author: Address,
     senders: Vec<Address>,
 }
 
 /// What was found out about a block without executing it.
-struct Checked {
-    info: HeadInfo,
+pub(super) struct Checked {
+    pub(super) info: HeadInfo,
     author: Address,
     senders: Vec<Address>,
 }
 
 impl Checked {
-    fn of(self, block: Block) -> Candidate {
+    pub(super) fn of(self, block: Block) -> Candidate {
         let Self { info, author, senders } = self;
         Candidate { block, info, author, senders }
     }
 }
 
-/// What came of blocks that were imported together.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Taken {
-    /// How many are there now, from the first on.
-    pub(super) blocks: u64,
-    /// How many of them were there before.
-    pub(super) known: u64,
-}
-
-impl Taken {
-    fn note(&mut self, imported: &Imported) {
-        self.blocks = self.blocks.saturating_add(1);
-        self.known = self.known.saturating_add(u64::from(matches!(imported, Imported::Known(_))));
-    }
-}
-
 /// Why a change of head did not come about.
-enum Failure {
+pub(super) enum Failure {
     Invalid(BlockRef, InvalidBlock),
     TooDeep { fork: u64, oldest: u64 },
     Storage(KvError),
@@ -116,116 +91,6 @@ impl Chain {
         let imported = self.import_locked(&mut self.lock_writer(), block, now);
         self.heads.call();
         imported
-    }
-
-    /// Imports `blocks`, each of which stands on one that is known or came before it, and returns how many there were.
-    ///
-    /// Blocks that go on from the head are made durable in groups, and the senders of one group are recovered while the one before
-    /// it executes: this is how to read a file of blocks. After an error the blocks before the bad one are there.
-    pub fn import_many<I>(&self, blocks: I, now: u64) -> Result<u64, ImportError>
-    where
-        I: IntoIterator<Item = Block, IntoIter: Send>,
-    {
-        let mut count = 0u64;
-        self.import_groups(blocks.into_iter(), now, |taken| {
-            count = count.saturating_add(taken.blocks);
-            ControlFlow::Continue(())
-        })?;
-        Ok(count)
-    }
-
-    /// As [`Chain::import_many`]; tells `each` what was taken of a group, also of one that ends in an error, and stops after it where
-    /// `each` breaks.
-    pub(super) fn import_groups(
-        &self,
-        mut blocks: impl Iterator<Item = Block> + Send,
-        now: u64,
-        mut each: impl FnMut(Taken) -> ControlFlow<()>,
-    ) -> Result<(), ImportError> {
-        let mut group = next_group(&mut blocks);
-        while !group.is_empty() {
-            let mut taken = Taken::default();
-            let import = || self.import_group(&mut self.lock_writer(), group, now, &mut taken);
-            let (imported, next) = join(import, || next_group(&mut blocks));
-            self.heads.call();
-            let goes_on = each(taken);
-            imported?;
-            if goes_on.is_break() {
-                break;
-            }
-            group = next;
-        }
-        Ok(())
-    }
-
-    fn import_group(
-        &self,
-        writer: &mut Writer,
-        mut group: VecDeque<Block>,
-        now: u64,
-        taken: &mut Taken,
-    ) -> Result<(), ImportError> {
-        while let Some(next) = group.front() {
-            if next.header.parent_hash == self.head().hash {
-                self.extend_head(writer, &mut group, now, taken)?;
-            }
-            // What is no plain extension of the head goes its own way, and so does what is wrong.
-            let Some(block) = group.pop_front() else { break };
-            taken.note(&self.import_locked(writer, block, now)?);
-        }
-        Ok(())
-    }
-
-    /// Takes blocks from the front of `group` as long as each is the next head, and commits them as one.
-    fn extend_head(
-        &self,
-        writer: &mut Writer,
-        group: &mut VecDeque<Block>,
-        now: u64,
-        taken: &mut Taken,
-    ) -> Result<(), ImportError> {
-        let staged = self.stage_on_head(writer);
-        let mut tip = self.head();
-        let mut done = Vec::new();
-        while let Some(block) = group.pop_front() {
-            let hash = self.engine.block_hash(&block.header);
-            let fresh = block.header.parent_hash == tip.hash
-                && !writer.invalid_set.contains(&hash)
-                && self.blocks().number(&hash)?.is_none();
-            let checked = match fresh {
-                true => self.check(&block, hash, &tip, &Blocks(&staged), now).ok(),
-                false => None,
-            };
-            let better = |checked: &Checked| {
-                self.engine.compare(&checked.info, &tip, &Blocks(&staged)).is_ok_and(Ordering::is_gt)
-            };
-            let Some(checked) = checked.filter(better) else {
-                group.push_front(block);
-                break;
-            };
-            let candidate = checked.of(block);
-            self.stage_candidate(&staged, &candidate)?;
-            match self.execute(&staged, &tip, &candidate) {
-                Ok(()) => {}
-                Err(Failure::Storage(error)) => return Err(error.into()),
-                Err(_) => {
-                    // What it left cannot be told from what those before it did, so they come again, one at a time.
-                    group.push_front(candidate.block);
-                    for block in done.into_iter().map(|candidate: Candidate| candidate.block) {
-                        taken.note(&self.import_locked(writer, block, now)?);
-                    }
-                    return Ok(());
-                }
-            }
-            tip = candidate.info.clone();
-            done.push(candidate);
-        }
-        if !done.is_empty() {
-            let added = done.iter().map(|candidate| candidate.info.block_ref()).collect();
-            self.commit(writer, staged, tip, Vec::new(), added, &[])?;
-            taken.blocks = taken.blocks.saturating_add(done.len() as u64);
-        }
-        Ok(())
     }
 
     /// Builds a block on the head from the pool: complete but for its seal. Seal it, then import it.
@@ -304,7 +169,12 @@ impl Chain {
         Ok(transactions)
     }
 
-    fn import_locked(&self, writer: &mut Writer, block: Block, now: u64) -> Result<Imported, ImportError> {
+    pub(super) fn import_locked(
+        &self,
+        writer: &mut Writer,
+        block: Block,
+        now: u64,
+    ) -> Result<Imported, ImportError> {
         let hash = self.engine.block_hash(&block.header);
         if let Some(number) = self.blocks().number(&hash)? {
             return Ok(Imported::Known(BlockRef { number, hash }));
@@ -384,7 +254,7 @@ impl Chain {
     }
 
     /// Everything about a block that can be said without executing it.
-    fn check(
+    pub(super) fn check(
         &self,
         block: &Block,
         hash: B256,
@@ -537,7 +407,7 @@ impl Chain {
         self.kv.commit(staged.into_batch())
     }
 
-    fn stage_candidate(&self, staged: &Staged<'_>, candidate: &Candidate) -> Result<(), KvError> {
+    pub(super) fn stage_candidate(&self, staged: &Staged<'_>, candidate: &Candidate) -> Result<(), KvError> {
         stage_known(staged, &candidate.info, &candidate.block, &candidate.senders);
         let records = match self.engine.records(&candidate.info, &Blocks(staged)) {
             Ok(records) => records,
@@ -552,7 +422,12 @@ impl Chain {
     }
 
     /// Executes `candidate` on `parent`, checks that its header says what comes out, and stages that.
-    fn execute(&self, staged: &Staged<'_>, parent: &HeadInfo, candidate: &Candidate) -> Result<(), Failure> {
+    pub(super) fn execute(
+        &self,
+        staged: &Staged<'_>,
+        parent: &HeadInfo,
+        candidate: &Candidate,
+    ) -> Result<(), Failure> {
         let executed = self.outcome(staged, parent, candidate)?;
         check_executed(&candidate.info.header, &executed)
             .map_err(|reason| Failure::Invalid(candidate.info.block_ref(), reason))?;
@@ -602,7 +477,7 @@ impl Chain {
     }
 
     /// Writes what is staged, and tells everyone.
-    fn commit(
+    pub(super) fn commit(
         &self,
         writer: &mut Writer,
         staged: Staged<'_>,
@@ -655,7 +530,7 @@ impl Chain {
     }
 
     /// Begins to stage on the head. If nothing comes of it, what was known of its state is lost.
-    fn stage_on_head(&self, writer: &mut Writer) -> Staged<'_> {
+    pub(super) fn stage_on_head(&self, writer: &mut Writer) -> Staged<'_> {
         Staged::resume(self.kv(), Batch::default(), std::mem::take(&mut writer.hot))
     }
 
@@ -675,23 +550,6 @@ impl Writer {
             self.invalid_set.remove(&oldest);
         }
     }
-}
-
-/// The next of `blocks` that are committed as one. Who signed their transactions is known from here on.
-fn next_group(blocks: &mut impl Iterator<Item = Block>) -> VecDeque<Block> {
-    let mut group = VecDeque::new();
-    let (mut transactions, mut bytes) = (0, 0);
-    while group.len() < GROUP_BLOCKS && transactions < GROUP_TRANSACTIONS && bytes < GROUP_BYTES {
-        let Some(block) = blocks.next() else { break };
-        transactions += block.body.transactions.len();
-        bytes += block.body.transactions.iter().map(|transaction| transaction.input().len()).sum::<usize>();
-        group.push_back(block);
-    }
-    for block in &group {
-        // Whether the signatures are right is found when the block is checked.
-        senders(&block.body.transactions, false);
-    }
-    group
 }
 
 pub(super) fn engine_failed(error: EngineError, block: B256) -> ImportError {

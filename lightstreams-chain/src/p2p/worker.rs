@@ -1,6 +1,7 @@
 //! Two threads that do what would hold up the swarm: one imports, one reads for peers.
 
 use std::{
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -74,7 +75,7 @@ impl Workers {
         let (reads, read_jobs) = sync_channel(JOBS_MAX);
         let ticked = Arc::new(AtomicBool::new(false));
         let (chain_too, done_too, ticked_too) = (chain.clone(), done.clone(), ticked.clone());
-        thread::spawn(move || import_all(&chain, &import_jobs, &done));
+        thread::spawn(move || import_on_all_cores(&chain, import_jobs, &done));
         thread::spawn(move || read_all(&chain_too, &read_jobs, &done_too, &ticked_too));
         Self { imports, reads, ticked }
     }
@@ -93,6 +94,15 @@ impl Workers {
     pub(super) fn read(&self, job: Read) -> bool {
         self.reads.try_send(job).is_ok()
     }
+}
+
+/// Imports what comes; with the feature `parallel` on all cores.
+fn import_on_all_cores(chain: &Chain, jobs: Receiver<Import>, done: &UnboundedSender<Done>) {
+    #[cfg(feature = "parallel")]
+    if let Ok(pool) = rayon::ThreadPoolBuilder::new().build() {
+        return pool.install(move || import_all(chain, &jobs, done));
+    }
+    import_all(chain, &jobs, done);
 }
 
 fn import_all(chain: &Chain, jobs: &Receiver<Import>, done: &UnboundedSender<Done>) {
@@ -117,19 +127,19 @@ fn import_all(chain: &Chain, jobs: &Receiver<Import>, done: &UnboundedSender<Don
 }
 
 fn import_blocks(chain: &Chain, peer: PeerId, blocks: Vec<Block>, range: bool) -> Done {
-    let mut last = None;
-    for block in blocks {
-        let number = block.header.number;
-        let hash = chain.engine().block_hash(&block.header);
-        match chain.import(block, now()) {
-            Ok(_) => last = Some(BlockRef { number, hash }),
-            Err(error) => {
-                let failed = Some(Failed { block: BlockRef { number, hash }, error });
-                return Done::Imported { peer, range, last, failed };
-            }
-        }
-    }
-    Done::Imported { peer, range, last, failed: None }
+    let block_ref = |block: &Block| BlockRef {
+        number: block.header.number,
+        hash: chain.engine().block_hash(&block.header),
+    };
+    let refs: Vec<BlockRef> = blocks.iter().map(block_ref).collect();
+    let mut count = 0;
+    let imported = chain.import_groups(blocks.into_iter(), now(), |taken| {
+        count += taken.blocks as usize;
+        ControlFlow::Continue(())
+    });
+    let last = count.checked_sub(1).and_then(|index| refs.get(index)).copied();
+    let failed = imported.err().zip(refs.get(count).copied()).map(|(error, block)| Failed { block, error });
+    Done::Imported { peer, range, last, failed }
 }
 
 fn read_all(chain: &Chain, jobs: &Receiver<Read>, done: &UnboundedSender<Done>, ticked: &AtomicBool) {

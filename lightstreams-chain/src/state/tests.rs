@@ -10,7 +10,7 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
     Hot, Staged, StateChanges,
-    trie::{NodeSource, Trie},
+    trie::{NodeSource, NodeWrite, Trie},
     writer::{AccountChange, AccountFields, ChangeLog, unwind, write},
 };
 use crate::{Batch, Entry, Kv, KvError, MemoryKv, Table};
@@ -129,12 +129,7 @@ fn a_trie_that_sheds_its_nodes_reads_them_again() {
         let writes = shed.commit();
         kept.commit();
         assert_eq!(kept.root(), shed.root());
-        for (path, node) in writes {
-            match node {
-                Some(node) => stored.0.insert(path, node),
-                None => stored.0.remove(&path),
-            };
-        }
+        stored.take(writes);
         let max = rng.random_range(0..60);
         shed.shed(max);
         assert!(shed.open_nodes() <= max.max(1));
@@ -143,6 +138,17 @@ fn a_trie_that_sheds_its_nodes_reads_them_again() {
 
 #[derive(Default)]
 struct Stored(BTreeMap<Nibbles, Vec<u8>>);
+
+impl Stored {
+    fn take(&mut self, writes: Vec<NodeWrite>) {
+        for (path, node) in writes {
+            match node {
+                Some(node) => self.0.insert(path, node),
+                None => self.0.remove(&path),
+            };
+        }
+    }
+}
 
 impl NodeSource for Stored {
     const TABLE: Table = Table::AccountTrie;
@@ -286,4 +292,39 @@ fn a_damaged_node_is_an_error_and_no_wrong_root() {
         kv.commit(batch).unwrap();
         assert!(touch().is_err());
     }
+}
+
+#[cfg(feature = "parallel")]
+#[test]
+fn all_cores_find_the_root_and_the_writes_that_one_does() {
+    // Keys that part late, so that a short value makes a short leaf, which lies in its parent.
+    let key = |n: u32| {
+        let mut key = B256::ZERO;
+        key[0] = (n as u8) << 4;
+        key[30..].copy_from_slice(&(n as u16).to_be_bytes());
+        key
+    };
+    let run = || {
+        let mut stored = Stored::default();
+        let mut root = EMPTY_ROOT_HASH;
+        let round = |round: u8| {
+            // The nodes of the round before are read again, so that some go that were stored.
+            let mut trie = Trie::new(root);
+            for n in 0..4_000 {
+                match (n + 3 * u32::from(round)) % 4 {
+                    0 => trie.remove(&stored, key(n)).unwrap(),
+                    1 => trie.insert(&stored, key(n), vec![1]).unwrap(),
+                    _ => trie.insert(&stored, key(n), vec![round; 40]).unwrap(),
+                }
+            }
+            let mut writes = trie.commit();
+            writes.sort();
+            stored.take(writes.clone());
+            root = trie.root();
+            (root, writes)
+        };
+        (0..4).map(round).collect::<Vec<_>>()
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    assert_eq!(run(), pool.install(run));
 }

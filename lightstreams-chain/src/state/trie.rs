@@ -38,7 +38,13 @@ pub(crate) struct Trie {
     gone: Vec<Nibbles>,
     /// Nodes in memory, at most.
     open: usize,
+    /// Changes since the last commit.
+    changes: usize,
 }
+
+/// Changes from which on the hashing is shared among cores.
+#[cfg(feature = "parallel")]
+const SHARED_MIN: usize = 256;
 
 /// A node to write, or `None` where there is none any more, with its path.
 pub(crate) type NodeWrite = (Nibbles, Option<Vec<u8>>);
@@ -72,7 +78,7 @@ impl Trie {
     /// The trie with the root hash `root`.
     pub(crate) fn new(root: B256) -> Self {
         let link = (root != EMPTY_ROOT_HASH).then(|| Link::Stored(RlpNode::word_rlp(&root)));
-        Self { hash: root, root: link, gone: Vec::new(), open: 0 }
+        Self { hash: root, root: link, gone: Vec::new(), open: 0, changes: 0 }
     }
 
     /// The root hash after the last commit.
@@ -92,12 +98,14 @@ impl Trie {
         key: B256,
         value: Vec<u8>,
     ) -> Result<(), KvError> {
+        self.changes = self.changes.saturating_add(1);
         let mut walk = Walk::new(source, key, &mut self.gone, &mut self.open);
         walk.insert(&mut self.root, 0, value)
     }
 
     /// Removes `key`, if it is there.
     pub(crate) fn remove(&mut self, source: &impl NodeSource, key: B256) -> Result<(), KvError> {
+        self.changes = self.changes.saturating_add(1);
         let mut walk = Walk::new(source, key, &mut self.gone, &mut self.open);
         walk.remove(&mut self.root, 0).map(|_| ())
     }
@@ -105,6 +113,11 @@ impl Trie {
     /// Computes the root hash, and returns what has to be written for it.
     pub(crate) fn commit(&mut self) -> Vec<NodeWrite> {
         let mut writes = Vec::new();
+        #[cfg(feature = "parallel")]
+        if self.changes >= SHARED_MIN && rayon::current_thread_index().is_some() {
+            self.refer_to_children(&mut writes);
+        }
+        self.changes = 0;
         match &mut self.root {
             None => self.hash = EMPTY_ROOT_HASH,
             Some(Link::Stored(_)) => {}
@@ -124,6 +137,28 @@ impl Trie {
             writes.extend(gone.difference(&written).map(|path| (*path, None)));
         }
         writes
+    }
+
+    /// Does what [`commit`](Self::commit) does for all below the root, on the cores of the pool that the caller installed.
+    #[cfg(feature = "parallel")]
+    fn refer_to_children(&mut self, writes: &mut Vec<NodeWrite>) {
+        use rayon::prelude::*;
+
+        let Some(Link::Open(node)) = &mut self.root else { return };
+        let Kind::Branch(children) = &mut node.kind else { return };
+        let parts: Vec<_> = children
+            .par_iter_mut()
+            .zip(0u8..16)
+            .filter_map(|(child, nibble)| {
+                let (mut writes, mut gone) = (Vec::new(), Vec::new());
+                child.as_mut()?.refer(Nibbles::from_nibbles_unchecked([nibble]), &mut writes, &mut gone);
+                Some((writes, gone))
+            })
+            .collect();
+        for (below, gone) in parts {
+            writes.extend(below);
+            self.gone.extend(gone);
+        }
     }
 
     /// Keeps at most `max` nodes in memory, those used last. Only after a commit: changes stay.

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use alloy_primitives::{B256, U256, keccak256};
+use alloy_primitives::{B256, U256, utils::keccak256_cached};
 use alloy_rlp::Decodable;
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles, TrieAccount};
-use revm::{database::BundleState, primitives::KECCAK_EMPTY};
+use revm::{primitives::KECCAK_EMPTY, state::EvmState};
 
 use super::{Staged, trie::NodeSource};
 use crate::{KvError, Table, tables};
@@ -274,33 +274,43 @@ fn wipe(staged: &Staged<'_>, address: B256, mut log: Option<&mut ChangeLog>) -> 
     Ok(())
 }
 
-/// The changes that the EVM gathered, and the code it met for the first time, staged.
-pub(crate) fn changes_of(staged: &Staged<'_>, bundle: &BundleState) -> StateChanges {
+/// The changes that the EVM's journal gathered in one or several transactions, and the code it met for the first time, staged.
+pub(crate) fn changes_of(staged: &Staged<'_>, state: EvmState) -> StateChanges {
     let mut changes = StateChanges::new();
-    for (address, account) in &bundle.state {
-        let wipe = account.was_destroyed();
-        let info = account.is_info_changed().then(|| {
-            account.info.as_ref().map(|info| AccountFields {
-                nonce: info.nonce,
-                balance: info.balance,
-                code_hash: if info.code_hash.is_zero() { KECCAK_EMPTY } else { info.code_hash },
-            })
-        });
-        // What a destroyed account had is wiped, whatever its slots were when the block began.
-        let written = account.storage.iter().filter(|(_, slot)| match wipe {
-            true => !slot.present_value.is_zero(),
-            false => slot.is_changed(),
-        });
-        let slots: BTreeMap<_, _> =
-            written.map(|(slot, value)| (keccak256(slot.to_be_bytes::<32>()), value.present_value)).collect();
-        if info.is_some() || wipe || !slots.is_empty() {
-            changes.insert(keccak256(address), AccountChange { info, wipe, slots });
+    for (address, account) in state {
+        if !account.is_touched() {
+            continue;
         }
-    }
-    for (hash, code) in &bundle.contracts {
-        if *hash != KECCAK_EMPTY {
-            staged.put(Table::Code, hash.as_slice(), code.original_bytes().to_vec());
+        let destroyed = account.is_selfdestructed();
+        // A later transaction that meets a destroyed account clears what it had, and may pay it. EIP-161: what is empty goes; before, the
+        // journal says that an empty account was created.
+        let gone =
+            account.is_selfdestructed_locally() || account.is_empty() && (destroyed || !account.is_created());
+        let wipe = gone || destroyed || account.is_created();
+        let info = (!gone).then_some(AccountFields {
+            nonce: account.info.nonce,
+            balance: account.info.balance,
+            code_hash: match account.info.code_hash {
+                B256::ZERO => KECCAK_EMPTY,
+                hash => hash,
+            },
+        });
+        if let Some(AccountFields { code_hash, .. }) = info
+            && let Some(code) = account.info.code
+            && code_hash != KECCAK_EMPTY
+            && staged.hot().code(code_hash).is_none()
+        {
+            staged.put(Table::Code, code_hash.as_slice(), code.original_bytes().to_vec());
+            staged.hot().set_code(code_hash, code);
         }
+        let mut slots = BTreeMap::new();
+        if !gone {
+            // The journal knows a slot's value before the last transaction only, so all that were met are compared with the state.
+            for (slot, value) in account.storage {
+                slots.insert(keccak256_cached(slot.to_be_bytes::<32>()), value.present_value);
+            }
+        }
+        changes.insert(keccak256_cached(address), AccountChange { info: Some(info), wipe, slots });
     }
     changes
 }
