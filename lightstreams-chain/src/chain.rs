@@ -30,12 +30,12 @@ pub use self::{
 };
 use crate::{
     Ancestry, Block, BlockId, BlockRef, Engine, Genesis, HeadChange, HeadInfo, Kv, KvError, MinedReceipt,
-    MinedTransaction, OpenError, PoolLimits, PooledTransaction, Receipt, StateError, StateView, SubmitError,
-    blocks::Blocks, pool::Pool, rules::Rules, state::Hot,
+    MinedTransaction, NativeContract, OpenError, PoolLimits, PooledTransaction, Receipt, StateError,
+    StateView, SubmitError, blocks::Blocks, pool::Pool, rules::Rules, state::Hot,
 };
 
-/// How much is kept, and how much one query may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How much is kept, how much one query may cost, and what a team adds.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// For how many blocks below the head states can be read and reorgs unwound; at least 128, [`Options::ALL_STATES`] for an
     /// archive. It may change from one opening to the next: fewer states are forgotten bit by bit, those forgotten stay so
@@ -51,6 +51,8 @@ pub struct Options {
     pub pool: PoolLimits,
     /// Gas limit towards which blocks built here move; absent to keep the parent's.
     pub gas_limit_target: Option<u64>,
+    /// Contracts of native code; every node of the chain has the same.
+    pub natives: Vec<Arc<dyn NativeContract>>,
 }
 
 impl Options {
@@ -67,6 +69,7 @@ impl Default for Options {
             logs_max: 20_000,
             pool: PoolLimits::default(),
             gas_limit_target: None,
+            natives: Vec::new(),
         }
     }
 }

@@ -17,7 +17,7 @@ use alloy_eips::{
 use alloy_genesis::GenesisAccount;
 use alloy_primitives::{Address, B256, Bloom, BloomInput, Bytes, Log, TxKind, U256, utils::keccak256_cached};
 use revm::{
-    Context, Database, DatabaseRef, ExecuteEvm, MainBuilder, MainContext, MainnetEvm, SystemCallEvm,
+    Context, Database, DatabaseRef, ExecuteEvm, MainBuilder, MainContext, SystemCallEvm,
     bytecode::{Bytecode, opcode::SSTORE},
     context::{BlockEnv, CfgEnv, ContextSetters, ContextTr, JournalTr, TxEnv},
     context_interface::{
@@ -31,10 +31,14 @@ use revm::{
     },
     database::{CacheDB, WrapDatabaseRef},
     database_interface::EmptyDB,
-    handler::{EthFrame, EvmTr, FrameResult, Handler, ItemOrResult, MainnetContext, MainnetHandler},
+    handler::{
+        EthFrame, EvmTr, FrameResult, Handler, ItemOrResult, MainnetContext, MainnetHandler,
+        instructions::EthInstructions,
+    },
     interpreter::{
         FrameInput, GasTracker, Instruction, InstructionContext, InstructionResult, InterpreterTypes,
-        instructions::host::sstore_with_gas_accounting, interpreter_action::FrameInit,
+        instructions::host::sstore_with_gas_accounting, interpreter::EthInterpreter,
+        interpreter_action::FrameInit,
     },
     primitives::KECCAK_EMPTY,
     state::{AccountInfo, EvmState},
@@ -42,6 +46,7 @@ use revm::{
 
 use crate::{
     CallOutcome, HeadInfo, InvalidBlock, KvError, Receipt, StateError, Transaction, dao, deposits, genesis,
+    native::Precompiles,
     rules::{Forks, Rules},
     state::{ChangeLog, ReadError, Staged, TipState, changes_of, write},
 };
@@ -49,7 +54,13 @@ use crate::{
 /// Gas of a constructor that runs for a genesis.
 const CONSTRUCTOR_GAS: u64 = 1 << 34;
 
-type Evm<DB> = MainnetEvm<MainnetContext<DB>>;
+type Evm<DB> = revm::context::Evm<
+    MainnetContext<DB>,
+    (),
+    EthInstructions<EthInterpreter, MainnetContext<DB>>,
+    Precompiles,
+    EthFrame<EthInterpreter>,
+>;
 type TipDb<'a, 'kv> = WrapDatabaseRef<TipState<'a, 'kv>>;
 
 /// Runs the transactions of one block over a staged state.
@@ -125,7 +136,7 @@ impl<'a, 'kv> Executor<'a, 'kv> {
     ) -> Result<Self, KvError> {
         let forks = rules.forks_of(header, parent);
         let db = WrapDatabaseRef(TipState(staged));
-        let evm = machine(db, cfg_env(rules, forks), block_env(header, forks, author), forks);
+        let evm = machine(db, rules, cfg_env(rules, forks), block_env(header, forks, author), forks);
         let mut executor = Self {
             staged,
             forks,
@@ -365,7 +376,7 @@ pub(crate) fn run_message<DB: DatabaseRef<Error = ReadError>>(
     cfg.disable_base_fee = message.tx.gas_price == 0;
     cfg.tx_gas_limit_cap = Some(u64::MAX);
     let block = block_env(message.header, message.forks, message.author);
-    let mut evm = machine(WrapDatabaseRef(db), cfg, block, message.forks);
+    let mut evm = machine(WrapDatabaseRef(db), rules, cfg, block, message.forks);
     let result = evm.transact_one(message.tx).map_err(|error| match error {
         EVMError::Transaction(error) => MessageError::Refused(error),
         EVMError::Database(ReadError(error)) => MessageError::State(error),
@@ -411,7 +422,7 @@ pub(crate) fn construct(
     cfg.disable_eip3607 = true;
     cfg.disable_base_fee = true;
     cfg.tx_gas_limit_cap = Some(u64::MAX);
-    let mut evm = machine(db, cfg, block_env(header, forks, Address::ZERO), forks);
+    let mut evm = machine(db, rules, cfg, block_env(header, forks, Address::ZERO), forks);
     let mut handler = BlockHandler::new(None);
     handler.create_at = Some(address);
     let tx = TxEnv {
@@ -588,8 +599,8 @@ impl<DB: Accounts> Handler for BlockHandler<DB> {
     }
 }
 
-/// Ethereum's machine in the state `db`.
-fn machine<DB: Database>(db: DB, mut cfg: CfgEnv, block: BlockEnv, forks: Forks) -> Evm<DB> {
+/// The machine of `rules` in the state `db`.
+fn machine<DB: Database>(db: DB, rules: &Rules, mut cfg: CfgEnv, block: BlockEnv, forks: Forks) -> Evm<DB> {
     if forks.eip1283 {
         // The prices of EIP-1283 are those of its successor at what reading a slot cost in its day.
         let (read, set, reset) = (200, 20_000, 5_000);
@@ -601,7 +612,13 @@ fn machine<DB: Database>(db: DB, mut cfg: CfgEnv, block: BlockEnv, forks: Forks)
             (GasId::sstore_reset_refund(), reset - read),
         ]);
     }
-    let mut evm = Context::mainnet().with_db(db).with_cfg(cfg).with_block(block).build_mainnet();
+    let precompiles = Precompiles::new(forks.spec, rules.natives(), block.number.saturating_to());
+    let mut evm = Context::mainnet()
+        .with_db(db)
+        .with_cfg(cfg)
+        .with_block(block)
+        .build_mainnet()
+        .with_precompiles(precompiles);
     if forks.eip1283 {
         evm.instruction.insert_instruction(SSTORE, Instruction::new(sstore_eip1283), 0);
     }

@@ -102,6 +102,8 @@ mod genesis;
 #[cfg(feature = "std")]
 mod kv;
 #[cfg(feature = "std")]
+mod native;
+#[cfg(feature = "std")]
 mod pool;
 #[cfg(feature = "std")]
 mod signer;
@@ -160,6 +162,8 @@ pub use kv::FjallKv;
 pub use kv::RocksKv;
 #[cfg(feature = "std")]
 pub use kv::{Batch, Entry, Kv, KvError, KvView, MemoryKv, Table};
+#[cfg(feature = "std")]
+pub use native::{NativeCall, NativeContract, NativeError, NativeOutput};
 #[cfg(feature = "std")]
 pub use pool::{PoolLimits, PoolStatus, PooledTransaction, SubmitError};
 #[cfg(feature = "std")]

@@ -1,5 +1,7 @@
 //! What holds for every block under every engine: which fork is active, what a header must say, what gas costs.
 
+use std::sync::Arc;
+
 use alloy_consensus::{EMPTY_OMMER_ROOT_HASH, Header};
 use alloy_eips::{
     eip1559::{BaseFeeParams, INITIAL_BASE_FEE},
@@ -13,7 +15,7 @@ use alloy_primitives::{Address, B256, U256};
 use alloy_trie::EMPTY_ROOT_HASH;
 use revm::primitives::hardfork::SpecId;
 
-use crate::{FeePolicy, Genesis, HeadInfo, InvalidHeader, Permits};
+use crate::{FeePolicy, Genesis, HeadInfo, InvalidHeader, NativeContract, Permits};
 
 /// The lowest gas limit of a block.
 const GAS_LIMIT_MIN: u64 = 5_000;
@@ -33,6 +35,7 @@ pub(crate) struct Rules {
     fee_policy: FeePolicy,
     fee_recipient: Option<Address>,
     permits: Permits,
+    natives: Arc<[Arc<dyn NativeContract>]>,
 }
 
 /// What is active in a block.
@@ -63,7 +66,17 @@ impl Rules {
             fee_policy: network.map_or(FeePolicy::Market, |network| network.fee_policy),
             fee_recipient: network.and_then(|network| network.fee_recipient),
             permits,
+            natives: Arc::default(),
         }
+    }
+
+    /// The same rules, with `natives`.
+    pub(crate) fn with_natives(self, natives: &[Arc<dyn NativeContract>]) -> Self {
+        Self { natives: natives.into(), ..self }
+    }
+
+    pub(crate) fn natives(&self) -> &[Arc<dyn NativeContract>] {
+        &self.natives
     }
 
     pub(crate) fn permits(&self) -> Permits {

@@ -299,6 +299,14 @@ pub enum OpenError {
     /// The genesis is not usable.
     #[error("unusable genesis")]
     Genesis(#[from] crate::GenesisError),
+    /// A native contract cannot stand where it says.
+    #[error("the native contract at {address} cannot be there: {reason}")]
+    Native {
+        /// Its address.
+        address: Address,
+        /// What is in the way.
+        reason: &'static str,
+    },
     /// Our storage failed.
     #[error("chain storage failed")]
     Storage(#[from] KvError),

@@ -9,7 +9,7 @@ use crate::{
     Block, BlockRef, Difference, Engine, Genesis, HeadInfo, Kv, KvError, OpenError, Table,
     blocks::{Blocks, stage_canonical, stage_known},
     difference::genesis_differences,
-    genesis,
+    genesis, native,
     pool::Pool,
     rules::Rules,
     state::{AccountChange, AccountFields, Staged, StateChanges, write},
@@ -30,6 +30,9 @@ pub(super) fn open(
     mut options: Options,
 ) -> Result<Chain, OpenError> {
     options.state_history = options.state_history.max(STATE_HISTORY_MIN);
+    if let Some((address, reason)) = native::conflict(&options.natives) {
+        return Err(OpenError::Native { address, reason });
+    }
     let header = genesis.header();
     engine.verify_genesis(&header)?;
     let genesis_hash = engine.block_hash(&header);
@@ -51,17 +54,17 @@ pub(super) fn open(
     let final_block = stored_ref(kv.as_ref(), tables::FINAL)?;
     let oldest = oldest_state(kv.as_ref(), &head)?;
     Ok(Chain {
-        rules: Rules::new(&genesis, engine.permits()),
+        rules: Rules::new(&genesis, engine.permits()).with_natives(&options.natives),
         genesis,
         genesis_hash,
         engine,
         kv,
-        options,
         tip: RwLock::new(Tip { head, final_block }),
         writer: Mutex::new(Writer::default()),
         reorgs: RwLock::new(0),
         oldest_state: AtomicU64::new(oldest),
         pool: Mutex::new(Pool::new(options.pool)),
+        options,
         heads: Observers::new(),
         taken: Observers::new(),
     })

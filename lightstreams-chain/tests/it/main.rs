@@ -13,6 +13,7 @@ mod genesis;
 mod headers;
 mod history;
 mod kv;
+mod native;
 #[cfg(any(feature = "rpc", feature = "p2p"))]
 mod network;
 mod permits;
