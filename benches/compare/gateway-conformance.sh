@@ -22,8 +22,9 @@ for _ in $(seq 100); do
     kill -0 "$server" || { cat "$work/errors" >&2; exit 1; }
     sleep 0.1
 done
-# Skipped: a directory in which an entry is called "../file". A name is never a path here, so that such a directory is malformed
-# on every door, and not only where a TAR would lead out of its folder.
+# Skipped, 3 of 1,014 lines: the TAR of a directory "directory" with an entry called "../file", which the test wants to find beside that directory.
+# ipfs/specs `src/unixfs.md`, UnixFS Paths: no component of a path holds a slash. So a name is never a path here, such a directory is malformed
+# on every door, and nothing stands in an archive where no path leads. Its blocks and its CAR are served.
 gateway-conformance test --gateway-url "$url" --specs path-gateway,trustless-gateway --json "$work/report.json" \
     -- -timeout 5m -skip 'TestTar/GET_TAR_with_relative_paths_inside_root_works' >"$work/log" 2>&1 && status=0 || status=$?
 count() { grep -c "\"Action\":\"$1\".*\"Test\":" "$work/report.json" || true; }

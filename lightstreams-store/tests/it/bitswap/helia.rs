@@ -147,7 +147,7 @@ fn what_helia_reads_of_a_readable_root_age_opens() {
         let copy = folder.path().join("copy.age");
         helia
             .tell(json!({"command": "get", "cid": sealed.root.to_string(), "path": copy, "ms": PATIENCE_MS}));
-        assert_eq!(sealed.open(&copy), bytes(len));
+        assert_eq!(sealed.open(fs::File::open(&copy).unwrap()), bytes(len));
     }
 }
 

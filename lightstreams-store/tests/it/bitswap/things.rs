@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use lightstreams_store::{
@@ -122,9 +122,9 @@ impl Sealed {
         Some(Self { root: *root.cid(), key })
     }
 
-    /// What the real age makes of the file `sealed`.
-    pub(super) fn open(&self, sealed: &Path) -> Vec<u8> {
-        let output = Command::new("age").args(["-d", "-i"]).arg(&self.key).arg(sealed).output().unwrap();
+    /// What the real age makes of `sealed`, a file or a pipe.
+    pub(super) fn open(&self, sealed: impl Into<Stdio>) -> Vec<u8> {
+        let output = Command::new("age").args(["-d", "-i"]).arg(&self.key).stdin(sealed).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }
