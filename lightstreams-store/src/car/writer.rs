@@ -1,18 +1,14 @@
 //! Writing.
 
-use std::io::{self, Seek, SeekFrom, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Seek, SeekFrom, Write},
+};
 
 use cid::Cid;
-use serde::Serialize;
 
 use super::{FIRST_DATA, PRAGMA, index};
-use crate::{Block, varint};
-
-#[derive(Serialize)]
-struct HeaderOut<'a> {
-    roots: &'a [Cid],
-    version: u64,
-}
+use crate::{Block, Codec, Ipld, varint};
 
 /// Writes a CARv1.
 #[derive(Debug)]
@@ -25,8 +21,12 @@ pub struct CarWriter<W> {
 impl<W: Write> CarWriter<W> {
     /// Writes the header, which names `roots`.
     pub fn new(mut out: W, roots: &[Cid]) -> io::Result<Self> {
-        let header =
-            serde_ipld_dagcbor::to_vec(&HeaderOut { roots, version: 1 }).map_err(io::Error::other)?;
+        let roots = roots.iter().copied().map(Ipld::Link).collect();
+        let header = BTreeMap::from([
+            ("roots".to_owned(), Ipld::List(roots)),
+            ("version".to_owned(), Ipld::Integer(1)),
+        ]);
+        let header = Codec::DagCbor.encode(&Ipld::Map(header)).map_err(io::Error::other)?;
         let mut frame = Vec::new();
         varint::put(&mut frame, header.len() as u64);
         frame.extend_from_slice(&header);

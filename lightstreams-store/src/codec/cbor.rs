@@ -6,7 +6,6 @@ use ipld_core::ipld::Ipld;
 use super::{
     MAX_NESTING,
     event::{Event, Sink},
-    in_range,
 };
 use crate::{
     fault::{Fault, fault},
@@ -181,18 +180,69 @@ impl<'a> Input<'a> {
 
 /// Writes `value` in its canonical form.
 pub(super) fn encode(value: &Ipld) -> Result<Vec<u8>, &'static str> {
-    check(value, 0)?;
-    serde_ipld_dagcbor::to_vec(value).map_err(|_| "it cannot be written")
+    let mut out = Vec::new();
+    put(&mut out, value, 0)?;
+    Ok(out)
 }
 
-/// Refuses what [`scan`] would not read back.
-fn check(value: &Ipld, depth: usize) -> Result<(), &'static str> {
+/// Writes what [`scan`] reads back, and refuses all else.
+fn put(out: &mut Vec<u8>, value: &Ipld, depth: usize) -> Result<(), &'static str> {
     match value {
-        Ipld::Integer(value) if !in_range(*value) => Err("an integer exceeds 64 bits"),
-        Ipld::Float(value) if !value.is_finite() => Err("a float is not a finite number"),
-        Ipld::List(_) | Ipld::Map(_) if depth >= MAX_NESTING => Err("the value is nested too deeply"),
-        Ipld::List(list) => list.iter().try_for_each(|value| check(value, depth + 1)),
-        Ipld::Map(map) => map.values().try_for_each(|value| check(value, depth + 1)),
-        _ => Ok(()),
+        Ipld::Null => out.push(0xf6),
+        Ipld::Bool(value) => out.push(0xf4 | u8::from(*value)),
+        Ipld::Integer(value) => {
+            // Of a negative integer -1 less itself is written, which its complement is.
+            let (major, value) = if *value < 0 { (NEGATIVE, !*value) } else { (UNSIGNED, *value) };
+            put_head(out, major, u64::try_from(value).map_err(|_| "an integer exceeds 64 bits")?);
+        }
+        Ipld::Float(value) if !value.is_finite() => return Err("a float is not a finite number"),
+        // The zero with a sign keeps it, as in Kubo: to drop it would name another block.
+        Ipld::Float(value) => {
+            out.push(0xfb);
+            out.extend(value.to_bits().to_be_bytes());
+        }
+        Ipld::String(text) => put_bytes(out, TEXT, text.as_bytes()),
+        Ipld::Bytes(bytes) => put_bytes(out, BYTES, bytes),
+        Ipld::Link(cid) => {
+            put_head(out, TAG, LINK);
+            put_bytes(out, BYTES, &[&[0][..], &cid.to_bytes()].concat());
+        }
+        Ipld::List(_) | Ipld::Map(_) if depth >= MAX_NESTING => return Err("the value is nested too deeply"),
+        Ipld::List(list) => {
+            put_head(out, LIST, list.len() as u64);
+            for value in list {
+                put(out, value, depth + 1)?;
+            }
+        }
+        Ipld::Map(map) => {
+            put_head(out, MAP, map.len() as u64);
+            let mut pairs: Vec<_> = map.iter().collect();
+            // Stable: those of one length stay in the order of their bytes.
+            pairs.sort_by_key(|(key, _)| key.len());
+            for (key, value) in pairs {
+                put_bytes(out, TEXT, key.as_bytes());
+                put(out, value, depth + 1)?;
+            }
+        }
     }
+    Ok(())
+}
+
+fn put_bytes(out: &mut Vec<u8>, major: u8, bytes: &[u8]) {
+    put_head(out, major, bytes.len() as u64);
+    out.extend(bytes);
+}
+
+/// Writes a major type and its argument in the shortest form.
+fn put_head(out: &mut Vec<u8>, major: u8, value: u64) {
+    let bytes = value.to_be_bytes();
+    let (short, len) = match value {
+        0..24 => return out.push(major << 5 | value as u8),
+        24..=0xff => (24, 1),
+        0x100..=0xffff => (25, 2),
+        0x1_0000..=0xffff_ffff => (26, 4),
+        _ => (27, 8),
+    };
+    out.push(major << 5 | short);
+    out.extend(bytes.iter().skip(8 - len));
 }

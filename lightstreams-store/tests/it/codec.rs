@@ -149,6 +149,26 @@ fn dag_cbor_has_one_form() {
     }
     same(codec, &hex("1bffffffffffffffff"), Ipld::Integer(u64::MAX.into()));
     same(codec, &hex("3bffffffffffffffff"), Ipld::Integer(-(1i128 << 64)));
+    for (bytes, value) in [
+        ("17", 23),
+        ("1818", 24),
+        ("18ff", 255),
+        ("190100", 256),
+        ("19ffff", 0xffff),
+        ("1a00010000", 0x1_0000),
+        ("1affffffff", 0xffff_ffff),
+        ("1b0000000100000000", 0x1_0000_0000),
+        ("20", -1),
+        ("37", -24),
+        ("3818", -25),
+    ] {
+        same(codec, &hex(bytes), Ipld::Integer(value));
+    }
+    // Kubo keeps the sign too.
+    same(codec, &hex("fb8000000000000000"), Ipld::Float(-0.0));
+    same(codec, &hex("fb0000000000000000"), Ipld::Float(0.0));
+    let keys = ["b", "c", "aa"].map(|key| (key.to_owned(), Ipld::Null));
+    same(codec, &hex("a36162f66163f6626161f6"), Ipld::Map(keys.into()));
     same(codec, &hex("d82a450001550000"), Ipld::Link(parse_cid("bafkqaaa").unwrap()));
     assert!(codec.encode(&Ipld::Integer(1 << 64)).is_err());
     assert!(codec.encode(&Ipld::Float(f64::NAN)).is_err());
