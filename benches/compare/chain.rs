@@ -342,11 +342,15 @@ fn empty(accounts: u64, store: &str) -> Result {
         chain.import(block, NOW)?;
     }
     report(&format!("import at {accounts} accounts"), "empty blocks", count, clock.read());
-    let clock = Clock::start();
-    for _ in 0..count {
-        seal(&chain, &rules)?;
+    // In one of the rounds the database may find time to put the genesis where it stays.
+    for _ in 0..3 {
+        settle();
+        let clock = Clock::start();
+        for _ in 0..count {
+            seal(&chain, &rules)?;
+        }
+        report(&format!("build, seal and commit at {accounts} accounts"), "empty blocks", count, clock.read());
     }
-    report(&format!("build, seal and commit at {accounts} accounts"), "empty blocks", count, clock.read());
     Ok(())
 }
 
