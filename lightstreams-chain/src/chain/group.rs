@@ -62,11 +62,11 @@ impl Chain {
         now: u64,
         mut each: impl FnMut(Taken) -> ControlFlow<()>,
     ) -> Result<(), ImportError> {
-        let mut group = next_group(&mut blocks);
+        let mut group = self.next_group(&mut blocks);
         while !group.is_empty() {
             let mut taken = Taken::default();
             let import = || self.import_group(&mut self.lock_writer(), group, now, &mut taken);
-            let (imported, next) = join(import, || next_group(&mut blocks));
+            let (imported, next) = join(import, || self.next_group(&mut blocks));
             self.heads.call();
             let goes_on = each(taken);
             imported?;
@@ -147,21 +147,25 @@ impl Chain {
         }
         Ok(())
     }
-}
 
-/// The next of `blocks` that are committed as one. Who signed their transactions is known from here on.
-fn next_group(blocks: &mut impl Iterator<Item = Block>) -> VecDeque<Block> {
-    let mut group = VecDeque::new();
-    let (mut transactions, mut bytes) = (0, 0);
-    while group.len() < GROUP_BLOCKS && transactions < GROUP_TRANSACTIONS && bytes < GROUP_BYTES {
-        let Some(block) = blocks.next() else { break };
-        transactions += block.body.transactions.len();
-        bytes += block.body.transactions.iter().map(|transaction| transaction.input().len()).sum::<usize>();
-        group.push_back(block);
+    /// The next of `blocks` that are committed as one. Who signed the transactions of those that are new is known from here on.
+    fn next_group(&self, blocks: &mut impl Iterator<Item = Block>) -> VecDeque<Block> {
+        let mut group = VecDeque::new();
+        let (mut transactions, mut bytes) = (0, 0);
+        while group.len() < GROUP_BLOCKS && transactions < GROUP_TRANSACTIONS && bytes < GROUP_BYTES {
+            let Some(block) = blocks.next() else { break };
+            transactions += block.body.transactions.len();
+            bytes +=
+                block.body.transactions.iter().map(|transaction| transaction.input().len()).sum::<usize>();
+            group.push_back(block);
+        }
+        for block in &group {
+            let known = self.blocks().number(&self.engine.block_hash(&block.header));
+            if !matches!(known, Ok(Some(_))) {
+                // Whether the signatures are right is found when the block is checked.
+                senders(&block.body.transactions, false);
+            }
+        }
+        group
     }
-    for block in &group {
-        // Whether the signatures are right is found when the block is checked.
-        senders(&block.body.transactions, false);
-    }
-    group
 }
