@@ -1,7 +1,7 @@
 //! What `put_many` acknowledged survives kill -9 and a power cut.
 //!
 //! A child process, which is this test binary itself, puts blocks and says on its standard output which batches were
-//! acknowledged. It is killed at a random moment, and its database is opened again.
+//! acknowledged. While it runs, no other process gets its directory. It is killed at a random moment, and its database is opened again.
 //!
 //! The page cache survives a kill but not a power cut. So in the second test the child runs with a small library in
 //! front of libc (`unsynced.c`) that notes every write and every sync, and after the kill all or some of the bytes that
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use lightstreams_store::{Block, BlockStore, StoreError, testing::Seeded};
+use lightstreams_store::{Block, BlockStore, StoreError, StoreOp, testing::Seeded};
 
 const CHILD: &str = "LIGHTSTREAMS_STORE_CRASH_CHILD";
 const ROUNDS: u64 = 8;
@@ -110,6 +110,11 @@ fn run_and_kill(
         }
     }
     if !dies {
+        // Two processes cannot have one directory: the second is told so, and disturbs nothing.
+        let refused =
+            open(backend, path).err().unwrap_or_else(|| panic!("{backend} is open in two processes"));
+        let reason = refused.source.to_string();
+        assert!(refused.op == StoreOp::Open && reason.contains("another process"), "{backend}: {reason}");
         std::thread::sleep(Duration::from_micros(seeded.below(20_000)));
         child.kill().unwrap();
     }
