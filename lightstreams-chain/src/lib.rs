@@ -75,7 +75,7 @@
 //! | feature | brings |
 //! |---|---|
 //! | `std` | on by default; without it there is [`proof`] alone, which needs `alloc` |
-//! | `parallel` | senders recovered on all cores, and beside execution, in the rayon pool that the caller installed |
+//! | `parallel` | senders recovered on all cores, and beside execution, and large tries hashed on them, in the rayon pool that the caller installed; `p2p` has one of its own |
 //! | `fjall` | `FjallKv`: a database in pure Rust |
 //! | `rocksdb` | `RocksKv`: RocksDB, which needs a C++ compiler and libclang |
 //! | `rpc` | the JSON-RPC methods as a jsonrpsee `RpcModule` |
