@@ -320,7 +320,7 @@ impl DiskFile for SlowFile {
     }
     fn sync(&mut self) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(Duration::from_millis(4));
+        std::thread::sleep(Duration::from_millis(10));
         self.file.sync()
     }
 }

@@ -94,7 +94,7 @@ fn blocks_that_nobody_asked_for_are_dropped() {
     let net = Net::new();
     let config = BitswapConfig { answer_timeout: Duration::from_secs(4), ..Default::default() };
     let client = net.node_with(Arc::new(AllowAll), |_| None, config);
-    let peer = net.raw(Revision::V1_2.id());
+    let mut peer = net.raw(Revision::V1_2.id());
     peer.connect(&client);
     let (wanted, pushed) = (leaves(1, 1).remove(0), leaves(1, 2).remove(0));
     let message = |block: &Block| Message {
@@ -105,7 +105,7 @@ fn blocks_that_nobody_asked_for_are_dropped() {
     std::thread::scope(|scope| {
         let asking =
             scope.spawn(|| fetch(&client, &[*wanted.cid()], &Session::new().with_peers([id.clone()])));
-        std::thread::sleep(Duration::from_millis(500));
+        peer.receive_until(&net, |asked| !asked.is_empty());
         peer.send(&client, &message(&pushed));
         let (got, result) = asking.join().unwrap();
         assert_eq!(got, []);

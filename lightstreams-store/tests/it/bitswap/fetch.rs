@@ -79,8 +79,8 @@ fn both_sides_ask_at_once() {
     let (of_left, of_right) = (leaves(120, 1), leaves(120, 2));
     left.store.put_many(&of_left).unwrap();
     right.store.put_many(&of_right).unwrap();
-    left.connect(&right.addr);
-    right.connect(&left.addr);
+    left.dial(&right.addr);
+    right.dial(&left.addr);
     std::thread::scope(|scope| {
         for (node, other, blocks) in [(&left, &right, &of_right), (&right, &left, &of_left)] {
             scope.spawn(move || {
@@ -167,7 +167,7 @@ fn blocks_are_brought_together_from_peers_that_hold_parts() {
 #[test]
 fn a_silent_peer_is_passed_over_and_named() {
     let net = Net::new();
-    let config = BitswapConfig { answer_timeout: Duration::from_millis(300), ..Default::default() };
+    let config = BitswapConfig { answer_timeout: Duration::from_secs(1), ..Default::default() };
     let client = net.node_with(Arc::new(AllowAll), |_| None, config);
     let (server, silent) = (net.node(), net.raw(Revision::V1_2.id()));
     let blocks = leaves(20, 1);
@@ -180,7 +180,7 @@ fn a_silent_peer_is_passed_over_and_named() {
     let (got, result) = fetch(&client, &cids(&blocks), &session);
     result.unwrap();
     assert_eq!(got.len(), blocks.len());
-    let session = Session::new().with_peers([silent_id.clone()]).with_patience(Duration::from_secs(2));
+    let session = Session::new().with_peers([silent_id.clone()]).with_patience(Duration::from_secs(10));
     let (_, result) = fetch(&client, &cids(&blocks), &session);
     check_missing(result, &cids(&blocks), &[(silent_id, PeerFailureKind::Silent)]);
 }
@@ -230,7 +230,11 @@ fn a_slow_consumer_slows_the_server_and_not_the_memory() {
     counted.reads.store(0, Ordering::SeqCst);
     let (mut taken, mut ahead_max) = (0, 0);
     let session = patient(&[&server]);
+    let window = BitswapConfig::default().session_window / LEAF;
     let result = client.exchange.fetch(&cids(&blocks), &session, &mut |_| {
+        if taken == 0 {
+            wait_until("a part of the window", || counted.reads.load(Ordering::SeqCst) >= window / 4);
+        }
         if taken < 20 {
             std::thread::sleep(Duration::from_millis(40));
         }
@@ -239,9 +243,7 @@ fn a_slow_consumer_slows_the_server_and_not_the_memory() {
         Ok(())
     });
     result.unwrap();
-    let window = BitswapConfig::default().session_window / LEAF;
     assert!(ahead_max <= window, "{ahead_max} blocks were read ahead, more than {window}");
-    assert!(ahead_max >= window / 4, "only {ahead_max} blocks were read ahead");
 }
 
 #[test]
@@ -260,7 +262,6 @@ fn peers_that_cannot_be_asked_are_named_at_once() {
     // A peer that speaks other protocols only.
     let other = net.raw("/another/1");
     client.connect(&other.addr);
-    std::thread::sleep(Duration::from_millis(300));
     let other = PeerId::from_bytes(&other.id.to_bytes()).unwrap();
     let (_, result) = fetch(&client, &wanted, &Session::new().with_peers([other.clone()]));
     check_missing(result, &wanted, &[(other, PeerFailureKind::Unreachable)]);
@@ -272,7 +273,6 @@ fn a_fetch_ends_with_the_swarm_that_it_depends_on() {
     let client = net.node();
     let silent = net.raw(Revision::V1_2.id());
     client.connect(&silent.addr);
-    std::thread::sleep(Duration::from_millis(300));
     let wanted = [*Block::raw(&b"x"[..]).cid()];
     let session = Session::new().with_peers([PeerId::from_bytes(&silent.id.to_bytes()).unwrap()]);
     std::thread::scope(|scope| {

@@ -89,7 +89,7 @@ fn a_reader_killed_in_the_middle_of_a_transfer_fetches_only_the_rest() {
     // What was on its way to the killed reader has left the counts of the seeder when nothing is added any more.
     let mut before = sent();
     wait_until("the end of the killed connection", || {
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(500));
         std::mem::replace(&mut before, sent()) == before
     });
     let fetched = read(&seeder.addr, &file.cid, &path, &mut |_| ());

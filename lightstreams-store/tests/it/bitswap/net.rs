@@ -8,7 +8,9 @@ use std::{
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, identify, identity, request_response as raw,
+    Multiaddr, Swarm, SwarmBuilder, identify, identity,
+    multiaddr::Protocol,
+    request_response as raw,
     swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
     tcp,
 };
@@ -38,6 +40,7 @@ pub(super) struct Node {
     pub(super) exchange: BitswapExchange,
     pub(super) tell: mpsc::UnboundedSender<Tell>,
     pub(super) blamed: Arc<Mutex<BTreeSet<libp2p::PeerId>>>,
+    connected: Connected,
     pub(super) task: JoinHandle<()>,
 }
 
@@ -51,12 +54,41 @@ impl Node {
         PeerId::from_bytes(&self.id.to_bytes()).unwrap()
     }
 
+    /// Dials a peer, and waits until both are connected as far as this node knows.
     pub(super) fn connect(&self, addr: &Multiaddr) {
+        self.dial(addr);
+        let Some(Protocol::P2p(peer)) = addr.iter().last() else { panic!("{addr} is of no peer") };
+        wait_until("a connection", || self.connected.has(&peer));
+    }
+
+    pub(super) fn dial(&self, addr: &Multiaddr) {
         self.tell.send(Tell::Dial(addr.clone())).unwrap();
     }
 
     pub(super) fn blames(&self, peer: &libp2p::PeerId) -> bool {
         self.blamed.lock().unwrap().contains(peer)
+    }
+}
+
+/// The peers that a swarm is connected with.
+#[derive(Clone, Default)]
+struct Connected(Arc<Mutex<BTreeSet<libp2p::PeerId>>>);
+
+impl Connected {
+    fn has(&self, peer: &libp2p::PeerId) -> bool {
+        self.0.lock().unwrap().contains(peer)
+    }
+
+    fn see<E>(&self, event: &SwarmEvent<E>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                self.0.lock().unwrap().insert(*peer_id);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                self.0.lock().unwrap().remove(peer_id);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -105,10 +137,13 @@ impl Net {
         let (tell, mut told) = mpsc::unbounded_channel();
         let blamed = Arc::new(Mutex::new(BTreeSet::new()));
         let (id, blames) = (*swarm.local_peer_id(), blamed.clone());
+        let connected = Connected::default();
+        let sees = connected.clone();
         let task = self.runtime.spawn(async move {
             loop {
                 tokio::select! {
                     event = swarm.select_next_some() => {
+                        sees.see(&event);
                         if let SwarmEvent::Behaviour(PeerEvent::Bitswap(BitswapEvent::Misbehaved { peer })) = event {
                             blames.lock().unwrap().insert(peer);
                         }
@@ -120,7 +155,7 @@ impl Net {
                 }
             }
         });
-        Node { id, addr, store, exchange, tell, blamed, task }
+        Node { id, addr, store, exchange, tell, blamed, connected, task }
     }
 
     pub(super) fn listening<B: NetworkBehaviour + Send>(
@@ -156,16 +191,18 @@ impl Net {
         let (send, mut to_send) = mpsc::unbounded_channel::<(libp2p::PeerId, Vec<u8>)>();
         let (dial, mut to_dial) = mpsc::unbounded_channel::<Multiaddr>();
         let id = *swarm.local_peer_id();
+        let connected = Connected::default();
+        let sees = connected.clone();
         self.runtime.spawn(async move {
             loop {
                 tokio::select! {
-                    _ = swarm.select_next_some() => {}
+                    event = swarm.select_next_some() => sees.see(&event),
                     Some((peer, bytes)) = to_send.recv() => { swarm.behaviour_mut().send_request(&peer, bytes); }
                     Some(addr) = to_dial.recv() => swarm.dial(dial_opts(addr)).unwrap(),
                 }
             }
         });
-        Raw { id, addr, send, dial, received }
+        Raw { id, addr, send, dial, received, connected }
     }
 }
 
@@ -181,17 +218,31 @@ pub(super) struct Raw {
     pub(super) send: mpsc::UnboundedSender<(libp2p::PeerId, Vec<u8>)>,
     pub(super) dial: mpsc::UnboundedSender<Multiaddr>,
     pub(super) received: mpsc::UnboundedReceiver<Message>,
+    connected: Connected,
 }
 
 impl Raw {
+    /// Dials a node, and waits until both know that they are connected.
     pub(super) fn connect(&self, node: &Node) {
         self.dial.send(node.addr.clone()).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
+        wait_until("a connection", || self.connected.has(&node.id) && node.connected.has(&self.id));
     }
 
     pub(super) fn send(&self, to: &Node, message: &Message) {
         let pieces = message.encode(Revision::V1_2).unwrap().pieces;
         self.send.send((to.id, pieces.iter().flatten().copied().collect())).unwrap();
+    }
+
+    /// All that arrives until `enough` does, and a little longer.
+    #[track_caller]
+    pub(super) fn receive_until(&mut self, net: &Net, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
+        let mut messages = Vec::new();
+        wait_until("what was to come", || {
+            messages.extend(self.receive(net, Duration::from_millis(20)));
+            enough(&messages)
+        });
+        messages.extend(self.receive(net, Duration::from_millis(100)));
+        messages
     }
 
     /// All that arrives within `wait`.
@@ -309,8 +360,9 @@ pub(super) fn check_missing(
     }
 }
 
+#[track_caller]
 pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < end, "{what} did not happen");
         std::thread::sleep(Duration::from_millis(10));

@@ -88,17 +88,27 @@ impl Drop for Running<'_> {
     }
 }
 
+/// Sweeps that writers see before they end, and blocks that these remove.
+const SWEEPS_MIN: u64 = 6;
+const REMOVED_MIN: u64 = 51;
+/// Trees of one writer, whatever the sweeps do.
+const ROUNDS_MAX: u64 = 50_000;
+
+/// Each writer pins and unpins trees, at least `rounds` and until the sweeps had something to do.
 fn stress<S: BlockStore>(store: &PinnedStore<S>, rounds: u64) {
     let (running, done) = (AtomicU64::new(4), AtomicBool::new(false));
-    let (sweeps, removed) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (sweeps, removed, pins) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let swept =
+        || sweeps.load(Ordering::Relaxed) >= SWEEPS_MIN && removed.load(Ordering::Relaxed) >= REMOVED_MIN;
     std::thread::scope(|scope| {
         for writer in 0..4u64 {
-            let (running, done) = (&running, &done);
+            let (running, done, pins, swept) = (&running, &done, &pins, &swept);
             scope.spawn(move || {
                 let _running = Running(running, done);
                 let mut seeded = Seeded::new(writer);
                 let mut mine: VecDeque<(Pin, Block, Vec<Block>)> = VecDeque::new();
-                for round in 0..rounds {
+                for round in (0..ROUNDS_MAX).take_while(|round| *round < rounds || !swept()) {
+                    pins.fetch_add(1, Ordering::Relaxed);
                     let (root, below) = tree(&mut seeded);
                     let pin = Pin::recursive(*root.cid(), format!("{writer} {round}"));
                     let hold = store.hold();
@@ -144,9 +154,8 @@ fn stress<S: BlockStore>(store: &PinnedStore<S>, rounds: u64) {
             }
         });
     });
-    let (sweeps, removed) = (sweeps.into_inner(), removed.into_inner());
-    println!("{sweeps} sweeps removed {removed} blocks beside {} pins", 4 * rounds);
-    assert!(sweeps > 5 && removed > 50);
+    println!("{sweeps:?} sweeps removed {removed:?} blocks beside {pins:?} pins");
+    assert!(swept(), "the sweeps came to nothing");
     let pins = store.pins(None, 1000);
     store.unpin_many(&pins).unwrap();
     sweep(store);
