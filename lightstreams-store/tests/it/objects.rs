@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream::BoxStream};
 use lightstreams_store::{
-    Block, BlockStore, Bytes, Cid, Disk, SegmentOptions, SegmentStore, StoreError,
+    Block, BlockStore, Bytes, Disk, DiskFile, DiskLock, SegmentOptions, SegmentStore, StoreError,
     objects::{
         ObjectDisk,
         object_store::{
@@ -160,34 +160,37 @@ fn a_full_segment_becomes_one_object_and_leaves_the_local_disk() {
     holds(&segments, &blocks[90..]);
 }
 
-/// Waits for the uploads after each call, so that the same calls take the same operations of the local disk.
-struct Flushed {
-    store: SegmentStore,
-    disk: Arc<ObjectDisk>,
-}
+/// Waits for each upload where it is asked for, so that the same calls take the same operations of the local disk.
+#[derive(Debug)]
+struct InTurn(ObjectDisk);
 
-impl Flushed {
-    fn then<T>(&self, result: T) -> T {
-        let _ = self.disk.flush();
+impl Disk for InTurn {
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.0.open(name)
+    }
+    fn read(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.0.read(name)
+    }
+    fn lock(&self) -> io::Result<DiskLock> {
+        self.0.lock()
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn complete(&self, name: &str) -> io::Result<()> {
+        let result = self.0.complete(name);
+        // The one who completed it does not hear of an upload that fails.
+        let _ = self.0.flush();
         result
-    }
-}
-
-impl BlockStore for Flushed {
-    fn get(&self, cid: &Cid) -> std::result::Result<Option<Block>, StoreError> {
-        self.store.get(cid)
-    }
-    fn size(&self, cid: &Cid) -> std::result::Result<Option<u64>, StoreError> {
-        self.store.size(cid)
-    }
-    fn put_many(&self, blocks: &[Block]) -> std::result::Result<(), StoreError> {
-        self.then(self.store.put_many(blocks))
-    }
-    fn remove_many(&self, cids: &[Cid]) -> std::result::Result<(), StoreError> {
-        self.then(self.store.remove_many(cids))
-    }
-    fn cids(&self, after: Option<&Cid>, limit: usize) -> std::result::Result<Vec<Cid>, StoreError> {
-        self.store.cids(after, limit)
     }
 }
 
@@ -203,11 +206,10 @@ fn nothing_acknowledged_is_lost_wherever_the_power_of_the_local_disk_goes() {
             }
             let disk = ObjectDisk::open(Arc::new(local.clone()), bucket.borrow().clone(), "")
                 .map_err(|e| StoreError::new(lightstreams_store::StoreOp::Open, e))?;
-            let disk = Arc::new(disk);
             let options = SegmentOptions::default().with_segment_bytes(6000);
-            Ok::<_, StoreError>(Flushed { store: SegmentStore::open_on(disk.clone(), options)?, disk })
+            SegmentStore::open_on(Arc::new(InTurn(disk)), options)
         },
-        |flushed| drop(flushed.then(flushed.store.compact())),
+        |store| drop(store.compact()),
     );
     assert!(cuts > 200, "{cuts} cuts");
 }
