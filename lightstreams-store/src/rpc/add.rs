@@ -24,7 +24,7 @@ use crate::{
 /// Bytes of a file between two reports.
 const PROGRESS_BYTES: u64 = 256 << 10;
 /// Bytes of the longest name.
-const NAME_LEN_MAX: usize = 1024;
+pub(super) const NAME_LEN_MAX: usize = 1024;
 /// Bytes of the longest target of a symbolic link.
 const TARGET_LEN_MAX: u64 = 4096;
 
@@ -155,7 +155,7 @@ pub(super) fn broken(error: io::Error) -> RpcError {
 }
 
 /// The same, of what was read to be built.
-fn unbuilt(error: BuildError) -> RpcError {
+pub(super) fn unbuilt(error: BuildError) -> RpcError {
     match error {
         BuildError::Read(error) => broken(error),
         BuildError::Name { .. } | BuildError::TooDeep => RpcError::client(error),

@@ -1,4 +1,4 @@
-//! Files and directories: `cat`, `get`, `ls`, and what of `files/*` needs no mutable file system.
+//! Files and directories: `cat`, `get`, `ls`, and what of `files/*` only reads.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ask::CidText,
+    mutable,
     refusal::{RpcError, Stop},
     room::Room,
     work::{Done, Work},
@@ -18,13 +19,12 @@ use crate::{
 /// Go's time of nothing.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
-fn first<'a>(work: &Work<'a>) -> &'a str {
+pub(super) fn first<'a>(work: &Work<'a>) -> &'a str {
     work.ask.args.first().map(String::as_str).unwrap_or_default()
 }
 
-/// The file that a path leads to.
-fn file<'a>(work: &Work<'a>, path: &str) -> Result<FileReader<Room<'a>>, Stop> {
-    let cid = work.cid(path)?;
+/// The file whose root is `cid`.
+fn file<'a>(work: &Work<'a>, cid: Cid) -> Result<FileReader<Room<'a>>, Stop> {
     match FileReader::open(work.room(), &cid) {
         Err(ReadError::Layout { source: LayoutError::NotAFile, .. }) => {
             match stat(&work.room(), &cid)?.kind {
@@ -62,7 +62,7 @@ pub(super) fn cat(work: &mut Work<'_>) -> Done {
         if left == 0 {
             break;
         }
-        let file = file(work, path)?;
+        let file = file(work, work.cid(path)?)?;
         if offset > file.len() {
             offset -= file.len();
             continue;
@@ -182,18 +182,9 @@ pub(super) fn ls(work: &mut Work<'_>) -> Done {
     work.once(&json!({ "Objects": objects }))
 }
 
-/// The path of a file that cannot change: all others are of the mutable file system, which is not here.
-fn immutable<'a>(work: &Work<'a>) -> Result<&'a str, RpcError> {
-    let path = first(work);
-    if path.starts_with("/ipfs/") || path.starts_with("/ipns/") {
-        return Ok(path);
-    }
-    Err(RpcError::failed(format!("{path:?}: there is no mutable file system here, only /ipfs/ and /ipns/")))
-}
-
 pub(super) fn mutable_stat(work: &mut Work<'_>) -> Done {
     work.ask.refuse(&["with-local"])?;
-    let (cid, cids) = (work.cid(immutable(work)?)?, work.ask.cids()?);
+    let (cid, cids) = (mutable::target(work, first(work))?, work.ask.cids()?);
     let room = work.room();
     let found = stat(&room, &cid)?;
     let block = read_block(&room, &cid)?;
@@ -227,9 +218,9 @@ pub(super) fn mutable_stat(work: &mut Work<'_>) -> Done {
 }
 
 pub(super) fn mutable_ls(work: &mut Work<'_>) -> Done {
-    let (path, cids) = (immutable(work)?, work.ask.cids()?);
+    let path = work.ask.args.first().map_or("/", String::as_str);
+    let (cid, cids) = (mutable::target(work, path)?, work.ask.cids()?);
     let long = work.ask.flag(&["long", "l"], false)?;
-    let cid = work.cid(path)?;
     let room = work.room();
     let row = |name: &str, cid: &Cid| -> Result<Value, Stop> {
         if !long {
@@ -257,7 +248,6 @@ pub(super) fn mutable_ls(work: &mut Work<'_>) -> Done {
 }
 
 pub(super) fn mutable_read(work: &mut Work<'_>) -> Done {
-    let path = immutable(work)?;
     let ask = work.ask;
     let wrong = |what| move || RpcError::client(format!("cannot specify negative {what}"));
     let offset = ask.number::<i64>(&["offset", "o"])?.unwrap_or(0);
@@ -265,7 +255,7 @@ pub(super) fn mutable_read(work: &mut Work<'_>) -> Done {
     let count =
         ask.number::<i64>(&["count", "n"])?.map(|count| u64::try_from(count).map_err(|_| wrong("count")()));
     let count = count.transpose()?.unwrap_or(u64::MAX);
-    let file = file(work, path)?;
+    let file = file(work, mutable::target(work, first(work))?)?;
     if offset > file.len() {
         let text = format!("offset was past end of file ({offset} > {})", file.len());
         return Err(RpcError::failed(text).into());

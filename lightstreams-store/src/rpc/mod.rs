@@ -30,10 +30,14 @@
 //! | `dag/import`, `dag/export` | |
 //! | `pin/add`, `pin/ls`, `pin/rm`, `pin/update`, `pin/verify` | pins whose names begin with [`reserved_pins`](RpcConfig::reserved_pins) stay |
 //! | `repo/gc`, `repo/stat`, `repo/verify` | `drop` and `heal` are refused |
-//! | `files/stat`, `files/ls`, `files/read` | paths `/ipfs/…` and `/ipns/…` only |
+//! | `files/stat`, `files/ls`, `files/read`, `files/flush` | `with-local` is refused |
+//! | `files/mkdir`, `files/cp`, `files/mv`, `files/rm`, `files/write` | what `cp` takes must be here; a file that is written gets the CID that `add` would give it; each change is durable, whatever `flush` says, and looks once through all that is in the tree; `mode` and `mtime` are refused |
 //! | `id`, `version`, `swarm/peers` | what [`NodeInfo`] says |
 //!
-//! **Not here**: the mutable file system (what is left of `files/*`), names and keys, the network (`bitswap`, `dht`, `routing`, `swarm`,
+//! The mutable file system is one directory, under a pin named `/files NUMBER` that its clients do not see; one [`Rpc`] and its clones
+//! keep it for a store.
+//!
+//! **Not here**: `files/chcid`, `files/chmod`, `files/touch`, names and keys, the network (`bitswap`, `dht`, `routing`, `swarm`,
 //! `pubsub`, `ping`), configuration, `object/*`, remote pins, arguments in the body, answers as text (`enc=text`). Nothing is fetched from peers.
 //!
 //! **Errors.** A command that fails answers 500, a wrong request 400, too many at a time 429, each as `{"Message", "Code", "Type": "error"}`;
@@ -53,6 +57,7 @@ mod door;
 mod files;
 mod links;
 mod multipart;
+mod mutable;
 mod node;
 mod pin;
 mod refusal;
@@ -76,7 +81,7 @@ use axum::{
 use axum::{body::Body, http::HeaderName};
 use tokio::sync::Semaphore;
 
-use self::{ask::Ask, body::Upload, door::Door, refusal::RpcError, work::Work};
+use self::{ask::Ask, body::Upload, door::Door, mutable::Mutable, refusal::RpcError, work::Work};
 pub use self::{
     door::Authorization,
     node::{NodeIdentity, NodeInfo, NodePeer},
@@ -147,6 +152,7 @@ struct Inner {
     door: Door,
     config: RpcConfig,
     turns: Arc<Semaphore>,
+    mutable: Arc<Mutable>,
 }
 
 impl Rpc {
@@ -155,7 +161,8 @@ impl Rpc {
         let (node, names) = (Arc::new(node::Alone), Arc::new(NoRecords));
         let turns = Arc::new(Semaphore::new(config.requests_max.clamp(1, 512)));
         let door = Door::new(&config.origins, &config.authorizations);
-        Self { inner: Arc::new(Inner { store, node, names, door, config, turns }) }
+        let mutable = Arc::default();
+        Self { inner: Arc::new(Inner { store, node, names, door, config, turns, mutable }) }
     }
 
     /// The same commands, of the node that `node` tells of.

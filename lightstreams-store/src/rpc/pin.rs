@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Inner,
     links::Walk,
+    mutable,
     refusal::RpcError,
     work::{Done, Work},
 };
@@ -14,6 +15,8 @@ use crate::{BlockStore, Cid, MAX_PIN_NAME_LEN, Pin, PinKind};
 
 /// Pins that are read at once.
 const PAGE: usize = 1024;
+/// Owners of a block that are looked at: one of them may be the mutable file system.
+const OWNERS: usize = 3;
 /// Faults of a pin that are told.
 const FAULTS_MAX: usize = 1000;
 
@@ -32,7 +35,8 @@ pub(super) fn check_name(rpc: &Inner, name: &str) -> Result<(), RpcError> {
 }
 
 fn is_reserved(rpc: &Inner, name: &str) -> bool {
-    rpc.config.reserved_pins.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
+    mutable::is_own(name)
+        || rpc.config.reserved_pins.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
 }
 
 /// The pins on `cid` that may be changed here.
@@ -104,8 +108,13 @@ pub(super) fn update(work: &mut Work<'_>) -> Done {
     work.once(&json!({ "Pins": [cids.of(&from), cids.of(&to)] }))
 }
 
-/// All pins, page by page.
+/// All pins but that of the mutable file system, which is none to the clients.
 fn all(rpc: &Inner) -> impl Iterator<Item = Pin> {
+    each(rpc).filter(|pin| !mutable::is_own(&pin.name))
+}
+
+/// All pins, page by page.
+pub(super) fn each(rpc: &Inner) -> impl Iterator<Item = Pin> {
     let mut after = None;
     let pages = std::iter::from_fn(move || {
         let page = rpc.store.pins(after.as_ref(), PAGE);
@@ -163,12 +172,14 @@ pub(super) fn ls(work: &mut Work<'_>) -> Done {
     }
     for path in &ask.args {
         let cid = work.cid(path)?;
-        let pins = rpc.store.pins_of(&cid);
+        let mut pins = rpc.store.pins_of(&cid);
+        pins.retain(|pin| !mutable::is_own(&pin.name));
         let of = |kind: PinKind| pins.iter().find(|pin| pin.kind == kind && wanted(&kind.to_string()));
         let row = match of(PinKind::Recursive).or_else(|| of(PinKind::Direct)) {
             Some(pin) => Some((pin.kind.to_string(), if names { pin.name.clone() } else { String::new() })),
             None if wanted("indirect") => {
-                let owner = rpc.store.owners(&cid, 1)?.pop().filter(|owner| !owner.path.is_empty());
+                let mut owners = rpc.store.owners(&cid, OWNERS)?.into_iter();
+                let owner = owners.rfind(|owner| !owner.path.is_empty() && !mutable::is_own(&owner.pin.name));
                 owner.map(|owner| (format!("indirect through {}", cids.of(&owner.pin.cid)), String::new()))
             }
             None => None,

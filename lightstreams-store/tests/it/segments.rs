@@ -51,6 +51,8 @@ fn many_at_one_store_beside_compaction() {
     check_racing_block_store(&store, |store| {
         store.compact().unwrap();
     });
+    // A tombstone that was copied while the segment was there that it names goes with the next compaction.
+    while store.compact().unwrap().segments > 0 {}
     assert!(store.disk_bytes() < 1000, "all space came back: {}", store.disk_bytes());
 }
 

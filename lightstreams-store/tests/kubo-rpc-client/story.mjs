@@ -108,6 +108,22 @@ assert.ok(gone.every(({ error }) => error instanceof Error));
 const local = await all(client.refs.local());
 assert.equal((await client.repo.stat()).numObjects, BigInt(local.length));
 
+// The mutable file system.
+await client.files.mkdir("/notes/old", { parents: true });
+await client.files.write("/notes/a.txt", pieces(), { create: true });
+await client.files.write("/notes/a.txt", Buffer.from("hello"), { offset: 3 });
+const edited = Buffer.from(big);
+edited.write("hello", 3);
+assert.ok((await bytes(client.files.read("/notes/a.txt"))).equals(edited));
+assert.equal((await client.files.stat("/notes/a.txt")).size, big.length);
+await client.files.cp(`/ipfs/${hello.cid}`, "/notes/hello");
+await client.files.mv("/notes/hello", "/notes/old/");
+assert.equal((await bytes(client.files.read("/notes/old/hello"))).toString(), "hello world");
+await client.files.rm("/notes/a.txt");
+assert.deepEqual((await all(client.files.ls("/notes"))).map(({ name, type }) => [name, type]), [["old", "directory"]]);
+await all(client.repo.gc());
+assert.equal((await client.files.flush("/notes/old/hello")).toString(), hello.cid.toString());
+
 // The node, and errors.
 assert.match((await client.id()).id.toString(), /^12D3KooW/);
 assert.ok(await client.isOnline());
@@ -115,5 +131,5 @@ assert.match((await client.version()).version, /^\d+\.\d+\.\d+/);
 assert.deepEqual(await client.swarm.peers(), []);
 await assert.rejects(bytes(client.cat(`/ipfs/${root.cid}/none`)), /none/);
 await assert.rejects(client.add("x", { hashAlg: "md5" }), /hash/);
-await assert.rejects(bytes(client.files.read("/mutable")), /mutable/);
+await assert.rejects(bytes(client.files.read("/none")), /does not exist/);
 console.log("done");
