@@ -490,6 +490,7 @@ pub(super) fn write(work: &mut Work<'_>) -> Done {
         options.metadata = stat(&room, old)?.metadata;
     }
     options.raw_leaves = raw_leaves.unwrap_or(options.raw_leaves) && options.metadata.is_empty();
+    let before = old;
     let old = old.filter(|_| !truncate).map(|old| FileReader::open(Room { ..room }, &old)).transpose()?;
     let len = old.as_ref().map_or(0, FileReader::len);
     if offset.saturating_sub(len) > rpc.config.body_bytes_max {
@@ -508,6 +509,10 @@ pub(super) fn write(work: &mut Work<'_>) -> Done {
         let put = &mut |room: &Room<'_>, found: Option<&DirectoryEntry>| match found {
             Some(found) if is_directory(room, &found.cid)? => Err(not_a_file().into()),
             None if !create => Err(absent().into()),
+            // Both were told to keep what they do not write.
+            found if !truncate && found.map(|found| found.cid) != before => {
+                Err(RpcError::failed(format!("{text} was changed meanwhile: write again")).into())
+            }
             _ => Ok(New::Node(file)),
         };
         Ok(tree.set(&root, &path, parents, put)?.cid)

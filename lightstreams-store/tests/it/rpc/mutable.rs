@@ -247,6 +247,32 @@ fn many_writers_lose_nothing_of_one_another() {
 }
 
 #[test]
+fn of_two_writers_at_a_file_the_later_one_is_told() {
+    for (truncate, status, expected) in [(false, 500, "12345"), (true, 200, "late")] {
+        let site = Site::new();
+        assert_eq!(write(&site, "arg=/f&create=true", b"old").status, 200);
+        let body = form(&[("f", FILE, b"late")]);
+        let (to, from) = tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(1);
+        let chunks =
+            futures::stream::unfold(from, |mut from| async { from.recv().await.map(|chunk| (chunk, from)) });
+        let request = Request::post(format!("/api/v0/files/write?arg=/f&truncate={truncate}"))
+            .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
+        let request = request.body(Body::from_stream(chunks)).unwrap();
+        let late = site.runtime.spawn(site.rpc.router().oneshot(request));
+        // The second piece is taken when the first one was: by then it has looked at the file.
+        let (first, rest) = body.split_at(body.len() - 20);
+        for piece in [first, &rest[..10], &rest[10..15]] {
+            site.runtime.block_on(to.send(Ok(Bytes::copy_from_slice(piece)))).unwrap();
+        }
+        assert_eq!(write(&site, "arg=/f", b"12345").status, 200);
+        site.runtime.block_on(to.send(Ok(Bytes::copy_from_slice(&rest[15..])))).unwrap();
+        drop(to);
+        assert_eq!(site.runtime.block_on(late).unwrap().unwrap().status(), status);
+        assert_eq!(site.post("files/read?arg=/f").body, expected);
+    }
+}
+
+#[test]
 fn large_directories_modes_and_versions_are_kept() {
     let site = Site::new();
     // As Kubo 0.42 names it.
