@@ -111,6 +111,8 @@ fn main() {
         ("add", format!("add?wrap-with-directory=true&preserve-mode=true&chunker=size-1\n{tree}--b--")),
         ("add_v1", format!("add?cid-version=1&progress=true&pin=false&inline=true&hash=sha2-512\n{tree}--b--")),
         ("block", format!("block/put?cid-codec=dag-cbor&pin=true&mhlen=32\n{}--b--\r\n", part("", file, "x"))),
+        ("write", format!("files/write?arg=/d/f&create=1&parents=1&offset=3&count=9\n{}--b--", part("f", file, "x"))),
+        ("mkdir", "files/mkdir?arg=/a/../b&parents=1&cid-version=1\n".to_owned()),
         ("dag", format!("dag/put?store-codec=dag-cbor\n{}--b--", part("", file, "{\"a\":[1,null]}"))),
         ("ls", "pin/ls?type=all&stream=true&names=1\n".to_owned()),
         ("cat", "cat?arg=/ipfs/bafkqaaa/x&arg=ipfs://bafkqaaa&offset=-1&length=0x10&cid-base=base36\n".to_owned()),

@@ -31,7 +31,7 @@
 //! | `pin/add`, `pin/ls`, `pin/rm`, `pin/update`, `pin/verify` | pins whose names begin with [`reserved_pins`](RpcConfig::reserved_pins) stay |
 //! | `repo/gc`, `repo/stat`, `repo/verify` | `drop` and `heal` are refused |
 //! | `files/stat`, `files/ls`, `files/read`, `files/flush` | `with-local` is refused |
-//! | `files/mkdir`, `files/cp`, `files/mv`, `files/rm`, `files/write` | what `cp` takes must be here; a file that is written gets the CID that `add` would give it; each change is durable, whatever `flush` says, and looks once through all that is in the tree; `mode` and `mtime` are refused |
+//! | `files/mkdir`, `files/cp`, `files/mv`, `files/rm`, `files/write` | what `cp` takes must be here; a file that is written gets the CID that `add` would give it; each change is durable, whatever `flush` says, and looks once through all that is in the tree; an offset at most 1 GiB behind the end; `mode` and `mtime` are refused |
 //! | `id`, `version`, `swarm/peers` | what [`NodeInfo`] says |
 //!
 //! The mutable file system is one directory, under a pin named `/files NUMBER` that its clients do not see; one [`Rpc`] and its clones

@@ -29,6 +29,8 @@ use crate::{
 
 /// What the name of its pin begins with; a number follows.
 const PIN_NAME: &str = "/files ";
+/// The most zeros that are written between the end of a file and an offset behind it.
+const GAP_MAX: u64 = 1 << 30;
 
 /// The tree.
 #[derive(Debug, Default)]
@@ -493,7 +495,7 @@ pub(super) fn write(work: &mut Work<'_>) -> Done {
     let before = old;
     let old = old.filter(|_| !truncate).map(|old| FileReader::open(Room { ..room }, &old)).transpose()?;
     let len = old.as_ref().map_or(0, FileReader::len);
-    if offset.saturating_sub(len) > rpc.config.body_bytes_max {
+    if offset.saturating_sub(len) > GAP_MAX {
         return Err(RpcError::client("the offset lies too far behind the end of the file").into());
     }
 
