@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     BlockStore, DAG_PB, Directory, DirectoryEntry, FileReader, FileRoot, HashFunction, ImportOptions, Input,
-    LayoutError, MAX_TREE_DEPTH, NodeKind, Pin, PinKind, ReadError, dagpb::Node, payload::read_block, stat,
+    LayoutError, MAX_TREE_DEPTH, Metadata, NodeKind, Pin, PinKind, ReadError, dagpb::Node,
+    payload::read_block, stat,
 };
 
 /// What the name of its pin begins with; a number follows.
@@ -233,6 +234,20 @@ enum New {
 /// Says so, by what stands there before.
 type Leaf<'a> = dyn FnMut(&Room<'_>, Option<&DirectoryEntry>) -> Result<New, Stop> + 'a;
 
+/// A directory that is changed.
+struct Level {
+    entries: Vec<DirectoryEntry>,
+    metadata: Metadata,
+    options: ImportOptions,
+}
+
+impl Level {
+    fn take(&mut self, name: &str) -> Option<DirectoryEntry> {
+        let place = self.entries.iter().position(|entry| entry.name == name)?;
+        Some(self.entries.swap_remove(place))
+    }
+}
+
 /// A tree that is changed.
 struct Tree<'a> {
     room: Room<'a>,
@@ -242,15 +257,49 @@ struct Tree<'a> {
 }
 
 impl Tree<'_> {
-    /// The directory `dir` after a change at the end of `names`; directories that are not there come to be if `parents`.
+    /// The directory `root` after a change at the end of `names`; directories that are not there come to be if `parents`.
     fn set(
         &mut self,
-        dir: &Cid,
+        root: &Cid,
         names: &[String],
         parents: bool,
         leaf: &mut Leaf<'_>,
     ) -> Result<FileRoot, Stop> {
-        let directory = match Directory::open(&self.room, dir) {
+        let Some((last, above)) = names.split_last() else {
+            return Err(RpcError::failed("the root is a directory, and stays one").into());
+        };
+        // Without the entries that change. As deep as a path may be: a thread's stack may be too short for that.
+        let (mut way, mut level) = (Vec::new(), self.level(root)?);
+        for name in above {
+            let below = match level.take(name) {
+                Some(entry) => self.level(&entry.cid)?,
+                None if parents => {
+                    count(&mut self.entries_left)?;
+                    let (entries, metadata) = (Vec::new(), Metadata::default());
+                    Level { entries, metadata, options: self.options_in(&level) }
+                }
+                None => return Err(absent().into()),
+            };
+            way.push((std::mem::replace(&mut level, below), name));
+        }
+        let found = level.take(last);
+        if found.is_none() {
+            count(&mut self.entries_left)?;
+        }
+        let new = match leaf(&self.room, found.as_ref())? {
+            New::Nothing => None,
+            New::EmptyDirectory => Some(self.directory(&self.options_in(&level), Input::directory([]))?),
+            New::Node(root) => Some(root),
+        };
+        let mut root = self.with(level, last, new)?;
+        while let Some((level, name)) = way.pop() {
+            root = self.with(level, name, Some(root))?;
+        }
+        Ok(root)
+    }
+
+    fn level(&mut self, cid: &Cid) -> Result<Level, Stop> {
+        let directory = match Directory::open(&self.room, cid) {
             Err(ReadError::Layout { source: LayoutError::NotADirectory, .. }) => {
                 return Err(RpcError::failed("a part of the path is not a directory").into());
             }
@@ -261,62 +310,26 @@ impl Tree<'_> {
             count(&mut self.entries_left)?;
             entries.push(entry?);
         }
-        let metadata = directory.metadata();
-        let options = like(dir)?;
-        let root = self.replaced(entries, &options, names, parents, leaf)?;
-        self.directory(&options, Input::directory(root).with_metadata(metadata))
+        Ok(Level { entries, metadata: directory.metadata(), options: like(cid)? })
     }
 
-    /// The same for one that comes to be.
-    fn begin(
-        &mut self,
-        like: &ImportOptions,
-        names: &[String],
-        leaf: &mut Leaf<'_>,
-    ) -> Result<FileRoot, Stop> {
-        let options = self.asked.clone().unwrap_or_else(|| like.clone());
-        let entries = self.replaced(Vec::new(), &options, names, true, leaf)?;
-        self.directory(&options, Input::directory(entries))
+    /// How a new directory in this one is written.
+    fn options_in(&self, level: &Level) -> ImportOptions {
+        self.asked.clone().unwrap_or_else(|| level.options.clone())
     }
 
-    fn replaced<'i>(
-        &mut self,
-        mut entries: Vec<DirectoryEntry>,
-        options: &ImportOptions,
-        names: &[String],
-        parents: bool,
-        leaf: &mut Leaf<'_>,
-    ) -> Result<Vec<(String, Input<'i>)>, Stop> {
-        let Some((name, below)) = names.split_first() else {
-            return Err(RpcError::failed("the root is a directory, and stays one").into());
-        };
-        let place = entries.iter().position(|entry| entry.name == *name);
-        let found = place.map(|place| entries.swap_remove(place));
-        let new = match (below, &found) {
-            ([], found) => match leaf(&self.room, found.as_ref())? {
-                New::Nothing => None,
-                New::EmptyDirectory => {
-                    let options = self.asked.clone().unwrap_or_else(|| options.clone());
-                    Some(self.directory(&options, Input::directory([]))?)
-                }
-                New::Node(root) => Some(root),
-            },
-            (_, Some(found)) => Some(self.set(&found.cid, below, parents, leaf)?),
-            (_, None) if parents => Some(self.begin(options, below, leaf)?),
-            (_, None) => return Err(absent().into()),
-        };
-        if found.is_none() {
-            count(&mut self.entries_left)?;
-        }
-        let kept = entries.into_iter().map(|entry| {
+    /// A directory with another entry.
+    fn with(&self, level: Level, name: &str, new: Option<FileRoot>) -> Result<FileRoot, Stop> {
+        let kept = level.entries.into_iter().map(|entry| {
             let root = as_it_is(&entry);
             (entry.name, root)
         });
-        let all = kept.chain(new.map(|root| (name.clone(), root)));
-        Ok(all.map(|(name, root)| (name, Input::Imported(root))).collect())
+        let all = kept.chain(new.map(|root| (name.to_owned(), root)));
+        let input = Input::directory(all.map(|(name, root)| (name, Input::Imported(root))));
+        self.directory(&level.options, input.with_metadata(level.metadata))
     }
 
-    fn directory(&mut self, options: &ImportOptions, input: Input<'_>) -> Result<FileRoot, Stop> {
+    fn directory(&self, options: &ImportOptions, input: Input<'_>) -> Result<FileRoot, Stop> {
         let mut options = options.clone().with_threads(1);
         (options.raw_leaves, options.preserve_mode, options.preserve_mtime) = (false, true, true);
         let room = &self.room;

@@ -310,6 +310,24 @@ fn large_directories_modes_and_versions_are_kept() {
     assert_eq!(site.post("files/flush?arg=/d/v0").value()["Cid"], HELLO_V0);
     assert_eq!(site.post("files/mkdir?arg=/w&hash=sha2-512").status, 200);
     assert_eq!(cid(site.post("files/stat?arg=/w").value()["Hash"].as_str().unwrap()).hash().code(), 0x13);
+    // As deep as a tree may be: what comes to be, and what is changed.
+    let deep = "/d".repeat(256);
+    for expected in [200, 500] {
+        assert_eq!(site.post(&format!("files/mkdir?arg=/x{deep}")).status, 400);
+        assert_eq!(
+            site.post(&format!("files/mkdir?arg=/w{}&parents={}", &deep[..510], expected == 200)).status,
+            expected
+        );
+    }
+    assert_eq!(site.post(&format!("files/rm?arg=/w{}", &deep[..510])).status, 500);
+    assert_eq!(site.post(&format!("files/rm?arg=/w{}&recursive=true", &deep[..510])).status, 200);
+    let deep = format!("{}f", "d/".repeat(255));
+    let added = site.upload("add", &[(&deep, FILE, b"x")]).lines().pop().unwrap();
+    assert_eq!(
+        site.post(&format!("files/cp?arg=/ipfs/{}&arg=/deep", added["Hash"].as_str().unwrap())).status,
+        200
+    );
+    assert_eq!(site.post(&format!("cat?arg={}/{}", added["Hash"].as_str().unwrap(), &deep[2..])).body, "x");
     assert_eq!(write(&site, "arg=/part&create=true&offset=3&count=2", b"12345").status, 200);
     assert_eq!(site.post("files/read?arg=/part").body, &b"\0\0\x0012"[..]);
     assert_eq!(site.post("files/read?arg=/w/../d/./v1&offset=6&count=3").body, "wor");
