@@ -66,6 +66,12 @@ impl Ask {
         N::try_from(i128::from(value) * minus).map(Some).map_err(|_| wrong())
     }
 
+    /// A number that may not be negative; `refusal` says so.
+    pub(super) fn natural(&self, names: &[&str], refusal: &str) -> Result<Option<u64>, RpcError> {
+        let number = self.number::<i64>(names)?;
+        number.map(|number| u64::try_from(number).map_err(|_| RpcError::client(refusal))).transpose()
+    }
+
     /// A value that is read from its name.
     pub(super) fn named<T: FromStr<Err: Display>>(&self, names: &[&str]) -> Result<Option<T>, RpcError> {
         let Some(text) = self.text(names)? else { return Ok(None) };

@@ -12,8 +12,8 @@ use super::{
     work::{Done, Work},
 };
 use crate::{
-    Cid, DAG_PB, Directory, DirectoryEntry, ExportLimits, FileReader, LayoutError, NodeKind, RAW, ReadError,
-    Stat, dagpb::Node, export_tar, ipns::time, payload::read_block, stat,
+    Block, Cid, DAG_PB, Directory, DirectoryEntry, ExportLimits, FileReader, LayoutError, NodeKind, RAW,
+    ReadError, Stat, dagpb::Node, export_tar, ipns::time, payload::read_block, stat,
 };
 
 /// Go's time of nothing.
@@ -50,13 +50,8 @@ fn send(work: &mut Work<'_>, file: &FileReader<Room<'_>>, from: u64, end: u64) -
 
 pub(super) fn cat(work: &mut Work<'_>) -> Done {
     let ask = work.ask;
-    let number = |names: &[&str], what| {
-        let negative = || RpcError::client(format!("cannot specify negative {what}"));
-        let found = ask.number::<i64>(names)?.map(|number| u64::try_from(number).map_err(|_| negative()));
-        found.transpose()
-    };
-    let mut offset = number(&["offset", "o"], "offset")?.unwrap_or(0);
-    let mut left = number(&["length", "l"], "length")?.unwrap_or(u64::MAX);
+    let mut offset = ask.natural(&["offset", "o"], "cannot specify negative offset")?.unwrap_or(0);
+    let mut left = ask.natural(&["length", "l"], "cannot specify negative length")?.unwrap_or(u64::MAX);
     let (mut ranges, mut len) = (Vec::new(), 0u64);
     for path in &ask.args {
         if left == 0 {
@@ -182,17 +177,23 @@ pub(super) fn ls(work: &mut Work<'_>) -> Done {
     work.once(&json!({ "Objects": objects }))
 }
 
+/// How many links a block has, and the bytes of its DAG as these state them.
+pub(super) fn linked(block: &Block) -> Result<(usize, u64), RpcError> {
+    let links = match block.cid().codec() {
+        DAG_PB => Node::decode(block.data()).map_err(|error| RpcError::of(&error))?.links,
+        _ => Vec::new(),
+    };
+    let tsize = links.iter().fold(block.len() as u64, |sum, link| sum.saturating_add(link.tsize));
+    Ok((links.len(), tsize))
+}
+
 pub(super) fn mutable_stat(work: &mut Work<'_>) -> Done {
     work.ask.refuse(&["with-local"])?;
     let (cid, cids) = (mutable::target(work, first(work))?, work.ask.cids()?);
     let room = work.room();
     let found = stat(&room, &cid)?;
     let block = read_block(&room, &cid)?;
-    let links = match cid.codec() {
-        DAG_PB => Node::decode(block.data()).map_err(|error| RpcError::of(&error))?.links,
-        _ => Vec::new(),
-    };
-    let below = links.iter().fold(block.len() as u64, |sum, link| sum.saturating_add(link.tsize));
+    let (links, tsize) = linked(&block)?;
     let (size, kind) = match found.kind {
         NodeKind::File { size } => (size, "file"),
         NodeKind::Directory { .. } => (0, "directory"),
@@ -202,8 +203,8 @@ pub(super) fn mutable_stat(work: &mut Work<'_>) -> Done {
     let fields = [
         ("Hash", json!(cids.of(&cid))),
         ("Size", json!(size)),
-        ("CumulativeSize", json!(below)),
-        ("Blocks", json!(links.len())),
+        ("CumulativeSize", json!(tsize)),
+        ("Blocks", json!(links)),
         ("Type", json!(kind)),
     ];
     answer.extend(fields.map(|(key, value)| (key.to_owned(), value)));
@@ -249,12 +250,8 @@ pub(super) fn mutable_ls(work: &mut Work<'_>) -> Done {
 
 pub(super) fn mutable_read(work: &mut Work<'_>) -> Done {
     let ask = work.ask;
-    let wrong = |what| move || RpcError::client(format!("cannot specify negative {what}"));
-    let offset = ask.number::<i64>(&["offset", "o"])?.unwrap_or(0);
-    let offset = u64::try_from(offset).map_err(|_| wrong("offset")())?;
-    let count =
-        ask.number::<i64>(&["count", "n"])?.map(|count| u64::try_from(count).map_err(|_| wrong("count")()));
-    let count = count.transpose()?.unwrap_or(u64::MAX);
+    let offset = ask.natural(&["offset", "o"], "cannot specify negative offset")?.unwrap_or(0);
+    let count = ask.natural(&["count", "n"], "cannot specify negative count")?.unwrap_or(u64::MAX);
     let file = file(work, mutable::target(work, first(work))?)?;
     if offset > file.len() {
         let text = format!("offset was past end of file ({offset} > {})", file.len());

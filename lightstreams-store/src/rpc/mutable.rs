@@ -16,6 +16,7 @@ use super::{
     Inner,
     add::{NAME_LEN_MAX, broken, unbuilt},
     ask::Ask,
+    files,
     multipart::PartKind,
     pin,
     refusal::{RpcError, Stop},
@@ -24,8 +25,7 @@ use super::{
 };
 use crate::{
     BlockStore, DAG_PB, Directory, DirectoryEntry, FileReader, FileRoot, HashFunction, ImportOptions, Input,
-    LayoutError, MAX_TREE_DEPTH, Metadata, NodeKind, Pin, PinKind, ReadError, dagpb::Node,
-    payload::read_block, stat,
+    LayoutError, MAX_TREE_DEPTH, Metadata, NodeKind, Pin, PinKind, ReadError, payload::read_block, stat,
 };
 
 /// What the name of its pin begins with; a number follows.
@@ -179,12 +179,7 @@ fn is_directory(room: &Room<'_>, cid: &Cid) -> Result<bool, RpcError> {
 fn linked(room: &Room<'_>, cid: &Cid) -> Result<FileRoot, RpcError> {
     // It must be something that a directory may hold.
     stat(room, cid)?;
-    let block = read_block(room, cid)?;
-    let links = match cid.codec() {
-        DAG_PB => Node::decode(block.data()).map_err(|error| RpcError::of(&error))?.links,
-        _ => Vec::new(),
-    };
-    let tsize = links.iter().fold(block.len() as u64, |sum, link| sum.saturating_add(link.tsize));
+    let (_, tsize) = files::linked(&read_block(room, cid)?)?;
     Ok(FileRoot { cid: *cid, size: 0, tsize, blocks: 0 })
 }
 
@@ -369,7 +364,7 @@ pub(super) fn mkdir(work: &mut Work<'_>) -> Done {
     let parents = ask.flag(&["parents", "p"], false)?;
     let asked = asked(ask)?;
     ask.refuse(&["mode", "mtime"])?;
-    let path = names(super::files::first(work))?;
+    let path = names(files::first(work))?;
     if path.is_empty() {
         return if parents { done(work) } else { Err(RpcError::failed("file already exists").into()) };
     }
@@ -467,17 +462,13 @@ pub(super) fn flush(work: &mut Work<'_>) -> Done {
 pub(super) fn write(work: &mut Work<'_>) -> Done {
     let (rpc, ask, until) = (work.rpc, work.ask, work.until);
     ask.refuse(&["mode", "mtime"])?;
-    let number = |names: &[&str], what: &str| {
-        let negative = |_| RpcError::client(format!("cannot have negative {what}"));
-        ask.number::<i64>(names)?.map(|number| u64::try_from(number).map_err(negative)).transpose()
-    };
-    let offset = number(&["offset", "o"], "write offset")?.unwrap_or(0);
-    let count = number(&["count", "n"], "byte count")?.unwrap_or(u64::MAX);
+    let offset = ask.natural(&["offset", "o"], "cannot have negative write offset")?.unwrap_or(0);
+    let count = ask.natural(&["count", "n"], "cannot have negative byte count")?.unwrap_or(u64::MAX);
     let create = ask.flag(&["create", "e"], false)?;
     let parents = ask.flag(&["parents", "p"], false)?;
     let truncate = ask.flag(&["truncate", "t"], false)?;
     let (asked, raw_leaves) = (asked(ask)?, ask.chosen(&["raw-leaves"])?);
-    let text = super::files::first(work);
+    let text = files::first(work);
     let path = names(text)?;
     let not_a_file = || RpcError::failed(format!("{text} was not a file"));
     if path.is_empty() {
