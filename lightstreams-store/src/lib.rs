@@ -118,6 +118,7 @@ mod routing;
 #[cfg(feature = "rpc")]
 pub mod rpc;
 mod segments;
+mod spin;
 mod unixfs;
 mod varint;
 

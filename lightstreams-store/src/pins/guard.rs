@@ -9,7 +9,7 @@ use std::{
 use cid::Cid;
 
 use super::filter::Filter;
-use crate::{Block, BlockStore, StoreError};
+use crate::{Block, BlockStore, StoreError, spin};
 
 /// Between writers and a sweep.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ struct State {
     last_hold: u64,
     /// What is being removed, by hashes: who touches another block of the same hash waits in vain, and no harm is done.
     dying: HashSet<u64>,
+    /// Threads that wait for the end of that.
+    waiting: u32,
 }
 
 /// What a hold holds.
@@ -40,9 +42,9 @@ struct Held {
 }
 
 impl Guard {
-    // What the lock guards is changed in steps that each keep at least what must be kept.
+    // It is changed in steps that each keep at least what must be kept.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        spin::lock(&self.state)
     }
 
     fn hash(&self, cid: &Cid) -> u64 {
@@ -57,7 +59,9 @@ impl Guard {
         let hashes: Vec<u64> = cids.map(|cid| self.hash(cid)).collect();
         let mut state = self.state();
         while !state.dying.is_empty() && hashes.iter().any(|hash| state.dying.contains(hash)) {
+            state.waiting += 1;
             state = self.removed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         let State { touched, holds, .. } = &mut *state;
         let held = hold.and_then(|hold| holds.get_mut(&hold)).map(|held| &mut held.filter);
@@ -131,8 +135,13 @@ pub(super) struct Dying<'a> {
 
 impl Drop for Dying<'_> {
     fn drop(&mut self) {
-        self.guard.state().dying.clear();
-        self.guard.removed.notify_all();
+        let mut state = self.guard.state();
+        state.dying.clear();
+        let waiting = state.waiting > 0;
+        drop(state);
+        if waiting {
+            self.guard.removed.notify_all();
+        }
     }
 }
 

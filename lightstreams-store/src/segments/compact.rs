@@ -5,12 +5,12 @@ use std::{io, sync::TryLockError};
 use bytes::Bytes;
 
 use super::{
-    SegmentError, SegmentStore, lock,
+    SegmentError, SegmentStore,
     record::{Kind, Spot},
     scan,
     writer::Change,
 };
-use crate::{StoreError, StoreOp};
+use crate::{StoreError, StoreOp, spin::lock};
 
 /// Bytes that are copied in one commit, at least and at most.
 const STEP_BYTES: [usize; 2] = [4 << 10, 1 << 20];
@@ -46,7 +46,7 @@ impl SegmentStore {
             }
         }
         let (mut done, before, mut damage) = (Compaction::default(), self.disk_bytes(), Ok(()));
-        while let Some(victim) = self.victim(2) {
+        while let Some(victim) = self.table.victim(2) {
             match self.compact_one(victim) {
                 Ok(bytes) => {
                     done.segments += 1;
@@ -72,18 +72,11 @@ impl SegmentStore {
             Err(TryLockError::Poisoned(e)) => e.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
-        if let Some(victim) = self.victim(8)
+        if let Some(victim) = self.table.victim(8)
             && let Err(SegmentError::Damaged { .. }) = self.compact_one(victim)
         {
             self.table.leave_alone(victim);
         }
-    }
-
-    /// A segment of which less than one part in `parts` is of use.
-    fn victim(&self, parts: u64) -> Option<u32> {
-        // Segments only follow: the one that is written now will not be a victim in any case.
-        let active = lock(&self.writer).number();
-        self.table.victim(active, parts)
     }
 
     /// Moves what is live in the segment `victim`, and removes it; returns its length.

@@ -1,13 +1,9 @@
 //! Where each block lies.
 
-use std::{
-    collections::BTreeMap,
-    hint,
-    ops::Bound,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
-};
+use std::{collections::BTreeMap, ops::Bound, sync::RwLock};
 
 use super::record::Spot;
+use crate::spin;
 
 /// A block's record and length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,36 +57,9 @@ impl Maps {
     }
 }
 
-/// How often a lock is tried before a thread sleeps: none is held for longer than it takes to wake one.
-const SPINS: u32 = 1000;
-
-/// What `attempt` gives, which takes a lock if it is free; `None` if it was not for a while.
-fn spin<T>(attempt: impl Fn() -> Result<T, TryLockError<T>>) -> Option<T> {
-    for _ in 0..SPINS {
-        match attempt() {
-            Ok(guard) => return Some(guard),
-            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => hint::spin_loop(),
-        }
-    }
-    None
-}
-
-impl MemoryIndex {
-    fn read(&self) -> RwLockReadGuard<'_, Maps> {
-        let free = spin(|| self.maps.try_read());
-        free.unwrap_or_else(|| self.maps.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Maps> {
-        let free = spin(|| self.maps.try_write());
-        free.unwrap_or_else(|| self.maps.write().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 impl Index for MemoryIndex {
     fn find(&self, key: &[u8]) -> Option<Place> {
-        let maps = self.read();
+        let maps = spin::read(&self.maps);
         match digest(key) {
             Some(digest) => maps.sha2_256.get(&digest).copied(),
             None => maps.others.get(key).copied(),
@@ -98,12 +67,12 @@ impl Index for MemoryIndex {
     }
 
     fn apply(&self, changes: &mut dyn Iterator<Item = (Vec<u8>, Option<Place>)>) {
-        let mut maps = self.write();
+        let mut maps = spin::write(&self.maps);
         changes.for_each(|(key, place)| maps.set(key, place));
     }
 
     fn keys(&self, after: Option<&[u8]>, limit: usize) -> Vec<Vec<u8>> {
-        let maps = self.read();
+        let maps = spin::read(&self.maps);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         // The multihashes of sha2-256 stand together, between those below their two bytes and those above.
         let sha2_256: &[u8] = &SHA2_256;

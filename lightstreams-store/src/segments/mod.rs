@@ -49,7 +49,7 @@ mod writer;
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -67,6 +67,7 @@ use crate::{
     Block, BlockError, BlockStore, Disk, DiskLock, FileDisk, StoreError, StoreOp,
     folder::claim,
     key::{check_batch, cid_of_key, key},
+    spin::lock,
 };
 
 /// Keys that are listed while nobody may change the index.
@@ -258,11 +259,6 @@ fn cut(file: &mut dyn crate::DiskFile, found: &Scanned) -> io::Result<()> {
         return Ok(());
     }
     file.sync()
-}
-
-// What a lock guards is changed in single steps: a panic elsewhere leaves nothing half done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for SegmentStore {

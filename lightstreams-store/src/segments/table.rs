@@ -6,8 +6,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use super::{lock, record::FIRST, scan::Name};
-use crate::{Disk, DiskFile};
+use super::{record::FIRST, scan::Name};
+use crate::{Disk, DiskFile, spin::lock};
 
 /// Files that are open for reading.
 const MAX_OPEN: usize = 63;
@@ -112,11 +112,12 @@ impl Table {
         lock(&self.rows).is_dead_but_for(number, parts)
     }
 
-    /// The first segment but `active` of which less than one part in `parts` is of use.
-    pub(super) fn victim(&self, active: u32, parts: u64) -> Option<u32> {
+    /// The first segment of which less than one part in `parts` is of use; never the last one, which is written.
+    pub(super) fn victim(&self, parts: u64) -> Option<u32> {
         let rows = lock(&self.rows);
         let mut numbers = rows.segments.keys().copied();
-        numbers.find(|number| *number != active && rows.is_dead_but_for(*number, parts))
+        numbers.next_back();
+        numbers.find(|number| rows.is_dead_but_for(*number, parts))
     }
 
     /// The file of the segment `number`, or `None` if it was removed.

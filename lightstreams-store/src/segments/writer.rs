@@ -3,7 +3,6 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
-    hint,
     io::{self, IoSlice},
     ops::Range,
     sync::{
@@ -17,12 +16,15 @@ use bytes::Bytes;
 use super::{
     SegmentError, SegmentOptions, SegmentStore,
     index::Place,
-    live_size, lock,
+    live_size,
     record::{self, FIRST, Kind, MAGIC, MAX_FOOTER_LEN, Record, Spot},
     scan::{Name, Scanned},
     table::Table,
 };
-use crate::{Disk, DiskFile};
+use crate::{
+    Disk, DiskFile,
+    spin::{self, lock},
+};
 
 /// Bytes after which a commit takes nobody more who waits.
 const GROUP_BYTES: usize = 16 << 20;
@@ -83,11 +85,18 @@ fn record<'a>(kind: Kind, key: &'a [u8], target: Option<Spot>, data: &'a [u8]) -
 /// Those who wait for a commit.
 #[derive(Default)]
 pub(super) struct Queue {
-    waiting: Mutex<VecDeque<Job>>,
+    waiting: Mutex<Waiting>,
     /// Somebody writes for all; changes while `waiting` is locked.
     led: AtomicBool,
     /// A commit ended.
     ended: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    /// Threads that are to be told that a commit ended: to tell nobody would cost a system call all the same.
+    asleep: u32,
 }
 
 struct Job {
@@ -102,8 +111,11 @@ impl Drop for Lead<'_> {
     fn drop(&mut self) {
         let waiting = lock(&self.0.waiting);
         self.0.led.store(false, Ordering::Release);
+        let asleep = waiting.asleep > 0;
         drop(waiting);
-        self.0.ended.notify_all();
+        if asleep {
+            self.0.ended.notify_all();
+        }
     }
 }
 
@@ -112,15 +124,13 @@ impl Queue {
     fn join(&self, job: Job) -> Option<Lead<'_>> {
         let done = job.done.clone();
         let must_wait = || self.led.load(Ordering::Acquire) && done.get().is_none();
-        lock(&self.waiting).push_back(job);
-        let mut spins = 0;
-        while spins < SPINS && must_wait() {
-            spins += 1;
-            hint::spin_loop();
-        }
+        lock(&self.waiting).jobs.push_back(job);
+        spin::until(SPINS, || !must_wait());
         let mut waiting = lock(&self.waiting);
         while must_wait() {
+            waiting.asleep += 1;
             waiting = self.ended.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            waiting.asleep -= 1;
         }
         if done.get().is_some() {
             return None;
@@ -133,7 +143,7 @@ impl Queue {
         let mut waiting = lock(&self.waiting);
         let (mut group, mut bytes) = (Vec::new(), 0);
         while bytes < GROUP_BYTES
-            && let Some(job) = waiting.pop_front()
+            && let Some(job) = waiting.jobs.pop_front()
         {
             bytes += job.changes.iter().map(Change::len).sum::<usize>();
             group.push(job);
@@ -160,7 +170,7 @@ impl SegmentStore {
                 let _ = job.done.set(result.clone());
             }
         }
-        let waited = lead.is_none() || !lock(&self.queue.waiting).is_empty();
+        let waited = lead.is_none() || !lock(&self.queue.waiting).jobs.is_empty();
         drop(lead);
         let lost = || io::Error::other("the group that this write was part of came to no end");
         done.get().cloned().unwrap_or_else(|| Err(lost().into())).map(|()| waited)
