@@ -8,17 +8,18 @@ use std::{
     thread,
 };
 
-/// How often a lock is tried before a thread sleeps. What these locks guard is looked at or changed in a few microseconds.
+/// How often a lock is tried before a thread sleeps. They are held for a few microseconds, or for a commit
+/// on a quick disk.
 const TRIES: u32 = 1000;
 
 /// On one core whoever is waited for goes on only when this thread sleeps.
-static CORES: LazyLock<bool> =
+static SEVERAL_CORES: LazyLock<bool> =
     LazyLock::new(|| thread::available_parallelism().is_ok_and(|cores| cores.get() > 1));
 
 /// Waits until `done`, or until it was asked `tries` times; the caller sleeps then, if it must.
 pub(crate) fn until(tries: u32, mut done: impl FnMut() -> bool) {
     for _ in 0..tries {
-        if done() || !*CORES {
+        if done() || !*SEVERAL_CORES {
             return;
         }
         hint::spin_loop();
@@ -70,7 +71,7 @@ mod tests {
             });
             asked.get()
         };
-        let one = |tries| if *CORES { tries } else { 1 };
+        let one = |tries| if *SEVERAL_CORES { tries } else { 1 };
         assert_eq!(ask(1), 1);
         assert_eq!(ask(7), one(7));
         assert_eq!(ask(11), one(10));

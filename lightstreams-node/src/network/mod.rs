@@ -15,26 +15,24 @@ mod task;
 pub use auth::{AccountBook, ByProvenAccounts, Held};
 pub use codec::Framed;
 pub use dial::peer_of;
+pub use task::start;
 
-use dial::{Configured, innermost, unreachable};
-use task::Task;
+use dial::unreachable;
 
 use crate::error::{NodeError, Result};
 use crate::vault::{ANSWER_MAX, AuthAnswer, DELEGATION_MAX, Domain, REQUEST_MAX};
 use alloy_primitives::Address;
-use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::request_response::{self, ProtocolSupport};
-use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity::Keypair, ping, tcp};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{Multiaddr, PeerId, StreamProtocol, identify, identity::Keypair, ping};
 use lightstreams_chain::p2p::{ChainSync, Progress};
 use lightstreams_chain::{Block, Chain};
 use lightstreams_store::Gate;
-use lightstreams_store::p2p::{Bitswap, BitswapConfig, BitswapExchange, Noise, Yamux};
-use std::collections::HashMap;
+use lightstreams_store::p2p::Bitswap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Protocol of delegations.
 pub const AUTH_PROTOCOL: StreamProtocol = StreamProtocol::new("/lightstreams/auth/1");
@@ -241,90 +239,4 @@ impl Behaviour {
             chain,
         }
     }
-}
-
-/// Starts the network task. It ends when the last handle is dropped.
-///
-/// Returns once the listener is bound, so that a taken port is an error here.
-pub async fn start(parts: NetworkParts) -> Result<(NetworkHandle, BitswapExchange)> {
-    let own = parts.keypair.public().to_peer_id();
-    let wrong = |what: &'static str| NodeError::new("network", what);
-    // The gate asks the account book itself: a peer may have proven several accounts.
-    let bitswap = Bitswap::new(parts.gate, |_| None, BitswapConfig::default())
-        .map_err(|e| wrong("cannot start the threads of the block exchange").because(e))?;
-    let exchange = bitswap.exchange();
-    let sync = ChainSync::new(parts.chain);
-    let progress = sync.progress();
-    let mut swarm = libp2p::SwarmBuilder::with_existing_identity(parts.keypair)
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), Noise::new, Yamux::default)
-        .map_err(|e| wrong("cannot set up the transport").because(e))?
-        .with_behaviour(|keypair| Behaviour::new(keypair, bitswap, sync))
-        .map_err(|_| wrong("cannot set up the protocols"))?
-        .with_swarm_config(|c| c.with_idle_connection_timeout(Duration::from_secs(24 * 3600)))
-        .build();
-    let (listen_to, listen) = watch::channel(Vec::new());
-    if let Some(address) = parts.listen {
-        bind(&mut swarm, address, &listen_to).await?;
-    }
-    let (commands, from) = mpsc::channel(COMMANDS_MAX);
-    let (answers, answered) = mpsc::channel(RELEASES_WAITING_MAX);
-    let now = Instant::now();
-    let task = Task {
-        fatal: parts.fatal,
-        swarm,
-        listen: listen_to,
-        domain: parts.domain,
-        accounts: parts.accounts,
-        releases: parts.releases,
-        running: Arc::new(Semaphore::new(RELEASES_RUNNING_MAX)),
-        waiting: Arc::new(Semaphore::new(RELEASES_WAITING_MAX)),
-        answers,
-        peers: HashMap::new(),
-        held: Vec::new(),
-        dials: HashMap::new(),
-        shows: HashMap::new(),
-        shown_waiters: Vec::new(),
-        released: HashMap::new(),
-        configured: parts.peers.into_iter().map(|address| Configured::new(address, now)).collect(),
-    };
-    tokio::spawn(task.run(from, answered));
-    Ok((NetworkHandle { own, commands, listen, sync: progress }, exchange))
-}
-
-/// Listens on `address` and waits until the first bound address is known.
-async fn bind(
-    swarm: &mut Swarm<Behaviour>,
-    address: Multiaddr,
-    listen: &watch::Sender<Vec<Multiaddr>>,
-) -> Result<()> {
-    let taken = |why: String| {
-        NodeError::new("port_taken", format!("cannot listen on {address}: {why}"))
-            .hint("another process has the port; stop it or change `p2p` in lightstreams.toml")
-    };
-    let listener = swarm.listen_on(address.clone()).map_err(|e| taken(innermost(&e)))?;
-    loop {
-        match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr { listener_id, address } if listener_id == listener => {
-                note_listen(listen, swarm.local_peer_id(), address);
-                return Ok(());
-            }
-            SwarmEvent::ListenerError { listener_id, error } if listener_id == listener => {
-                return Err(taken(error.to_string()));
-            }
-            SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
-                return Err(taken(reason.err().map_or_else(|| "closed".into(), |e| e.to_string())));
-            }
-            _ => {}
-        }
-    }
-}
-
-fn note_listen(listen: &watch::Sender<Vec<Multiaddr>>, own: &PeerId, address: Multiaddr) {
-    let address = address.with_p2p(*own).unwrap_or_else(|same| same);
-    listen.send_modify(|known| {
-        if !known.contains(&address) {
-            known.push(address);
-        }
-    });
 }

@@ -9,17 +9,107 @@ use futures::StreamExt;
 use libp2p::request_response::{self, OutboundRequestId, ResponseChannel};
 use libp2p::swarm::dial_opts::PeerCondition;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
-use lightstreams_chain::p2p as chain_p2p;
+use libp2p::{Multiaddr, PeerId, Swarm, identify, ping, tcp};
+use lightstreams_chain::p2p::{self as chain_p2p, ChainSync};
+use lightstreams_store::p2p::{Bitswap, BitswapConfig, BitswapExchange, Noise, Yamux};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::auth::{self, AccountBook, Held};
-use super::dial::{Configured, dial_failure, dial_opts, peer_of, unreachable};
-use super::{Behaviour, BehaviourEvent, Command, PeerInfo, ReleaseService, note_listen, unix_now};
+use super::dial::{Configured, dial_failure, dial_opts, innermost, peer_of, unreachable};
+use super::{
+    Behaviour, BehaviourEvent, COMMANDS_MAX, Command, NetworkHandle, NetworkParts, PeerInfo,
+    RELEASES_RUNNING_MAX, RELEASES_WAITING_MAX, ReleaseService, unix_now,
+};
 use crate::error::{Exit, NodeError, Result};
 use crate::vault::{AuthAnswer, Domain};
 
-pub(super) struct Peer {
+/// Starts the network task. It ends when the last handle is dropped.
+///
+/// Returns once the listener is bound, so that a taken port is an error here.
+pub async fn start(parts: NetworkParts) -> Result<(NetworkHandle, BitswapExchange)> {
+    let own = parts.keypair.public().to_peer_id();
+    let wrong = |what: &'static str| NodeError::new("network", what);
+    // The gate asks the account book itself: a peer may have proven several accounts.
+    let bitswap = Bitswap::new(parts.gate, |_| None, BitswapConfig::default())
+        .map_err(|e| wrong("cannot start the threads of the block exchange").because(e))?;
+    let exchange = bitswap.exchange();
+    let sync = ChainSync::new(parts.chain);
+    let progress = sync.progress();
+    let mut swarm = libp2p::SwarmBuilder::with_existing_identity(parts.keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), Noise::new, Yamux::default)
+        .map_err(|e| wrong("cannot set up the transport").because(e))?
+        .with_behaviour(|keypair| Behaviour::new(keypair, bitswap, sync))
+        .map_err(|_| wrong("cannot set up the protocols"))?
+        .with_swarm_config(|c| c.with_idle_connection_timeout(Duration::from_secs(24 * 3600)))
+        .build();
+    let (listen_to, listen) = watch::channel(Vec::new());
+    if let Some(address) = parts.listen {
+        bind(&mut swarm, address, &listen_to).await?;
+    }
+    let (commands, from) = mpsc::channel(COMMANDS_MAX);
+    let (answers, answered) = mpsc::channel(RELEASES_WAITING_MAX);
+    let now = Instant::now();
+    let task = Task {
+        fatal: parts.fatal,
+        swarm,
+        listen: listen_to,
+        domain: parts.domain,
+        accounts: parts.accounts,
+        releases: parts.releases,
+        running: Arc::new(Semaphore::new(RELEASES_RUNNING_MAX)),
+        waiting: Arc::new(Semaphore::new(RELEASES_WAITING_MAX)),
+        answers,
+        peers: HashMap::new(),
+        held: Vec::new(),
+        dials: HashMap::new(),
+        shows: HashMap::new(),
+        shown_waiters: Vec::new(),
+        released: HashMap::new(),
+        configured: parts.peers.into_iter().map(|address| Configured::new(address, now)).collect(),
+    };
+    tokio::spawn(task.run(from, answered));
+    Ok((NetworkHandle { own, commands, listen, sync: progress }, exchange))
+}
+
+/// Listens on `address` and waits until the first bound address is known.
+async fn bind(
+    swarm: &mut Swarm<Behaviour>,
+    address: Multiaddr,
+    listen: &watch::Sender<Vec<Multiaddr>>,
+) -> Result<()> {
+    let taken = |why: String| {
+        NodeError::new("port_taken", format!("cannot listen on {address}: {why}"))
+            .hint("another process has the port; stop it or change `p2p` in lightstreams.toml")
+    };
+    let listener = swarm.listen_on(address.clone()).map_err(|e| taken(innermost(&e)))?;
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::NewListenAddr { listener_id, address } if listener_id == listener => {
+                note_listen(listen, swarm.local_peer_id(), address);
+                return Ok(());
+            }
+            SwarmEvent::ListenerError { listener_id, error } if listener_id == listener => {
+                return Err(taken(error.to_string()));
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == listener => {
+                return Err(taken(reason.err().map_or_else(|| "closed".into(), |e| e.to_string())));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn note_listen(listen: &watch::Sender<Vec<Multiaddr>>, own: &PeerId, address: Multiaddr) {
+    let address = address.with_p2p(*own).unwrap_or_else(|same| same);
+    listen.send_modify(|known| {
+        if !known.contains(&address) {
+            known.push(address);
+        }
+    });
+}
+
+struct Peer {
     address: Multiaddr,
     outgoing: bool,
     /// By account: `None` while the answer is awaited, then what it was, `Some(None)` for none.
@@ -36,44 +126,40 @@ impl Peer {
     }
 }
 
-pub(super) enum Dial {
+enum Dial {
     /// Of the configured peer at this index.
     Configured(usize),
     Asked(Multiaddr, oneshot::Sender<Result<PeerId>>),
 }
 
-pub(super) type Answered = (ResponseChannel<Vec<u8>>, Vec<u8>);
+type Answered = (ResponseChannel<Vec<u8>>, Vec<u8>);
 
 /// What a peer answered to the delegations shown, by account.
-pub(super) type Shown = Vec<(Address, Option<AuthAnswer>)>;
+type Shown = Vec<(Address, Option<AuthAnswer>)>;
 /// Where the answer to a relayed request for a key goes.
-pub(super) type Relay = oneshot::Sender<Result<Vec<u8>>>;
+type Relay = oneshot::Sender<Result<Vec<u8>>>;
 
-pub(super) struct Task {
-    pub(super) swarm: Swarm<Behaviour>,
-    pub(super) fatal: mpsc::Sender<NodeError>,
-    pub(super) listen: watch::Sender<Vec<Multiaddr>>,
-    pub(super) domain: Domain,
-    pub(super) accounts: Arc<AccountBook>,
-    pub(super) releases: Arc<dyn ReleaseService>,
-    pub(super) running: Arc<Semaphore>,
-    pub(super) waiting: Arc<Semaphore>,
-    pub(super) answers: mpsc::Sender<Answered>,
-    pub(super) peers: HashMap<PeerId, Peer>,
-    pub(super) held: Vec<Held>,
-    pub(super) dials: HashMap<ConnectionId, Dial>,
-    pub(super) shows: HashMap<OutboundRequestId, (PeerId, Address)>,
-    pub(super) shown_waiters: Vec<(PeerId, oneshot::Sender<Shown>)>,
-    pub(super) released: HashMap<OutboundRequestId, (PeerId, Relay)>,
-    pub(super) configured: Vec<Configured>,
+struct Task {
+    swarm: Swarm<Behaviour>,
+    fatal: mpsc::Sender<NodeError>,
+    listen: watch::Sender<Vec<Multiaddr>>,
+    domain: Domain,
+    accounts: Arc<AccountBook>,
+    releases: Arc<dyn ReleaseService>,
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    answers: mpsc::Sender<Answered>,
+    peers: HashMap<PeerId, Peer>,
+    held: Vec<Held>,
+    dials: HashMap<ConnectionId, Dial>,
+    shows: HashMap<OutboundRequestId, (PeerId, Address)>,
+    shown_waiters: Vec<(PeerId, oneshot::Sender<Shown>)>,
+    released: HashMap<OutboundRequestId, (PeerId, Relay)>,
+    configured: Vec<Configured>,
 }
 
 impl Task {
-    pub(super) async fn run(
-        mut self,
-        mut commands: mpsc::Receiver<Command>,
-        mut answered: mpsc::Receiver<Answered>,
-    ) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>, mut answered: mpsc::Receiver<Answered>) {
         let mut redial = tokio::time::interval(Duration::from_millis(500));
         redial.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

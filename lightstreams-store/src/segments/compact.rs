@@ -1,6 +1,9 @@
 //! Space of removed blocks comes back.
 
-use std::{io, sync::TryLockError};
+use std::{
+    io,
+    sync::{MutexGuard, PoisonError, TryLockError},
+};
 
 use bytes::Bytes;
 
@@ -34,8 +37,13 @@ impl SegmentStore {
     ///
     /// A segment in which a live block is damaged stays; the error names it, and comes after all others were dealt with.
     pub fn compact(&self) -> Result<Compaction, StoreError> {
-        let _compacting = lock(&self.compacting);
+        let _compacting = self.begin_compaction();
         self.compact_all().map_err(|e| StoreError::new(StoreOp::Compact, e))
+    }
+
+    /// Waits, asleep, for the end of the one that runs.
+    pub(super) fn begin_compaction(&self) -> MutexGuard<'_, ()> {
+        self.compacting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn compact_all(&self) -> Result<Compaction, SegmentError> {

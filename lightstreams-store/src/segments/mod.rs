@@ -67,7 +67,6 @@ use crate::{
     Block, BlockError, BlockStore, Disk, DiskLock, FileDisk, StoreError, StoreOp,
     folder::claim,
     key::{check_batch, cid_of_key, key},
-    spin::lock,
 };
 
 /// Keys that are listed while nobody may change the index.
@@ -317,7 +316,7 @@ impl BlockStore for SegmentStore {
     }
 
     fn reclaim(&self) -> Result<(), StoreError> {
-        let _compacting = lock(&self.compacting);
+        let _compacting = self.begin_compaction();
         match self.compact_all() {
             // A segment that is damaged stays; `compact` names it.
             Ok(_) | Err(SegmentError::Damaged { .. }) => Ok(()),
