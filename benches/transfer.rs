@@ -30,7 +30,7 @@ use libp2p::{
 };
 use lightstreams_store::{
     AllowAll, BlockStore, Cid, Gate, ImportOptions, Input, SegmentStore, Session, fetch_dag,
-    p2p::{Bitswap, BitswapConfig, BitswapExchange, Noise, Yamux},
+    p2p::{Bitswap, BitswapConfig, BitswapExchange, Noise, Tls, Yamux},
 };
 
 use support::{bytes, cpu};
@@ -66,7 +66,7 @@ fn swarm(store: Arc<dyn BlockStore>) -> (Swarm<Peer>, BitswapExchange) {
     let exchange = bitswap.exchange();
     let swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(tcp::Config::default(), Noise::new, Yamux::default)
+        .with_tcp(tcp::Config::default(), (Tls::new, Noise::new), Yamux::default)
         .unwrap()
         .with_behaviour(|key| Peer {
             bitswap,

@@ -1,4 +1,4 @@
-//! One libp2p swarm: TCP, Noise and Yamux below, our protocols and the libraries' faces above.
+//! One libp2p swarm: TCP, TLS or Noise, and Yamux below, our protocols and the libraries' faces above.
 //!
 //! ```text
 //! http, daemon --NetworkHandle, bounded channel--> task { swarm: limits, ping, identify, auth, release, bitswap, chain }

@@ -11,7 +11,7 @@ use libp2p::swarm::dial_opts::PeerCondition;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, ping, tcp};
 use lightstreams_chain::p2p::{self as chain_p2p, ChainSync};
-use lightstreams_store::p2p::{Bitswap, BitswapConfig, BitswapExchange, Noise, Yamux};
+use lightstreams_store::p2p::{Bitswap, BitswapConfig, BitswapExchange, Noise, Tls, Yamux};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::auth::{self, AccountBook, Held};
@@ -37,7 +37,7 @@ pub async fn start(parts: NetworkParts) -> Result<(NetworkHandle, BitswapExchang
     let progress = sync.progress();
     let mut swarm = libp2p::SwarmBuilder::with_existing_identity(parts.keypair)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), Noise::new, Yamux::default)
+        .with_tcp(tcp::Config::default().nodelay(true), (Tls::new, Noise::new), Yamux::default)
         .map_err(|e| wrong("cannot set up the transport").because(e))?
         .with_behaviour(|keypair| Behaviour::new(keypair, bitswap, sync))
         .map_err(|_| wrong("cannot set up the protocols"))?

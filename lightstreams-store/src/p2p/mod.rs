@@ -55,6 +55,8 @@ mod kad;
 mod pool;
 mod server;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 pub mod wire;
 
@@ -87,6 +89,8 @@ pub use exchange::BitswapExchange;
 pub use handler::{FromBehaviour, Handler, ToBehaviour, Upgrade};
 #[cfg(feature = "kad")]
 pub use kad::{KadRouting, Kademlia, KademliaConfig};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 pub use transport::{Muxer, Noise, Yamux};
 
 use self::{

@@ -24,10 +24,13 @@ use libp2p::{
 use yamux::{Connection, ConnectionError, Mode};
 
 /// Bytes read from a socket at once.
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 /// Bytes of a data frame that is sent: with its header it fills one message of libp2p's Noise, which has 65,535 bytes of which libp2p
 /// leaves 1,024 free.
 const SEND_BYTES: usize = 65_535 - 1_024 - HEADER_LEN;
+/// The same with its header.
+#[cfg(feature = "tls")]
+pub(super) const SENT_FRAME_BYTES: usize = SEND_BYTES + HEADER_LEN;
 /// Bytes of a data frame, or of a part of a longer one, that is received.
 const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// Streams of a connection.

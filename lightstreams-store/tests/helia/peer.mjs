@@ -11,6 +11,7 @@ import { globSource, unixfs } from "@helia/unixfs";
 import { identify } from "@libp2p/identify";
 import { noise } from "@libp2p/noise";
 import { tcp } from "@libp2p/tcp";
+import { tls } from "@libp2p/tls";
 import { yamux } from "@libp2p/yamux";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createHeliaLight } from "helia";
@@ -20,7 +21,8 @@ const helia = withBitswap(
   withLibp2pLight(createHeliaLight(), {
     addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
     transports: [tcp()],
-    connectionEncrypters: [noise()],
+    // As Helia has them by default: it dials with Noise, and is dialed with what the dialer prefers.
+    connectionEncrypters: [noise(), tls()],
     streamMuxers: [yamux()],
     services: { identify: identify() },
   }),

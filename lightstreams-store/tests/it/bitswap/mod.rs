@@ -1,6 +1,8 @@
 //! Bitswap: its bytes, and what peers, honest and other, make of it over real sockets.
 
 mod bytes;
+#[cfg(feature = "tls")]
+mod encryption;
 mod faults;
 mod fetch;
 mod helia;

@@ -14,6 +14,8 @@ use libp2p::{
     swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
     tcp,
 };
+#[cfg(feature = "tls")]
+use lightstreams_store::p2p::Tls;
 use lightstreams_store::{
     Account, AllowAll, Block, BlockStore, Cid, Exchange, FetchError, Gate, MemoryStore, PeerFailureKind,
     PeerId, Requester, ServePolicy, Session,
@@ -25,6 +27,20 @@ use lightstreams_store::{
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 
 pub(super) const LEAF: usize = 65_536;
+/// Builds a swarm whose connections are encrypted by `$by`.
+macro_rules! swarm {
+    ($by:expr, $behaviour:expr) => {
+        SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(tcp::Config::default(), $by, Yamux::default)
+            .unwrap()
+            .with_behaviour($behaviour)
+            .unwrap()
+            .build()
+    };
+}
+pub(super) use swarm;
+
 /// What a node speaks: others learn from identify that it speaks Bitswap.
 #[derive(NetworkBehaviour)]
 struct Peer {
@@ -163,13 +179,10 @@ impl Net {
         behaviour: impl FnOnce(&identity::Keypair) -> B,
     ) -> (Swarm<B>, Multiaddr) {
         self.runtime.block_on(async {
-            let mut swarm = SwarmBuilder::with_new_identity()
-                .with_tokio()
-                .with_tcp(tcp::Config::default(), Noise::new, Yamux::default)
-                .unwrap()
-                .with_behaviour(behaviour)
-                .unwrap()
-                .build();
+            #[cfg(feature = "tls")]
+            let mut swarm = swarm!((Tls::new, Noise::new), behaviour);
+            #[cfg(not(feature = "tls"))]
+            let mut swarm = swarm!(Noise::new, behaviour);
             swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
             loop {
                 if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
