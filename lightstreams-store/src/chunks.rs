@@ -2,52 +2,18 @@
 
 use std::{
     io::{self, Read},
-    mem,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 
-use crate::{BuildError, Chunker};
+use crate::{
+    BuildError, Chunker,
+    buffers::{Buffer, Buffers, ROOM},
+};
 
-/// Bytes of buffers that wait for their next use.
-const FREE_BYTES: usize = 24 << 20;
-/// Bytes of a page of memory.
-const PAGE: usize = 4096;
-/// Where in a page chunks begin.
-const ORIGIN: usize = PAGE / 2;
-/// Bytes behind a chunk, and at most as many before it, for what a node puts around it.
-const ROOM: usize = 128;
-
-/// Memory for long chunks, which comes back when nobody needs them any more: fresh memory of the system costs as much time as
-/// reading into it.
-pub(crate) struct Buffers {
-    len: usize,
-    free: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Buffers {
-    /// Buffers of `len` bytes.
-    pub(crate) fn new(len: usize) -> Arc<Self> {
-        Arc::new(Self { len, free: Mutex::default() })
-    }
-
-    fn take(self: &Arc<Self>) -> Buffer {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let bytes = free.unwrap_or_else(|| vec![0; PAGE + ORIGIN + self.len + ROOM]);
-        // Copying to an address up to 31 bytes above that of the source, modulo a page, takes three times as long on several
-        // processors (glibc bug 30994). What is copied here begins with a page, as cached files do, or shortly behind one.
-        let origin = bytes.as_ptr().align_offset(PAGE).min(PAGE) + ORIGIN;
-        Buffer { bytes, origin, len: 0, home: Arc::downgrade(self) }
-    }
-
-    fn give_back(&self, bytes: Vec<u8>) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < FREE_BYTES / self.len.max(1) {
-            free.push(bytes);
-        }
-    }
-}
+/// Bytes of buffers that wait for their next use, of an import.
+pub(crate) const FREE_BYTES: usize = 24 << 20;
 
 /// A piece of a stream.
 pub(crate) enum Chunk {
@@ -62,14 +28,14 @@ impl Chunk {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Long(buffer) => buffer.len,
+            Self::Long(buffer) => buffer.len(),
             Self::Short(bytes) => bytes.len(),
         }
     }
 
     pub(crate) fn into_bytes(self) -> Bytes {
         match self {
-            Self::Long(buffer) => Bytes::from_owner(buffer),
+            Self::Long(buffer) => buffer.into(),
             Self::Short(bytes) => bytes,
         }
     }
@@ -80,7 +46,7 @@ impl Chunk {
             Self::Long(mut buffer) if before.len().max(after.len()) <= ROOM => {
                 buffer.append(after);
                 buffer.prepend(before);
-                Bytes::from_owner(buffer)
+                buffer.into()
             }
             Self::Long(buffer) => [before, buffer.as_ref(), after].concat().into(),
             Self::Short(bytes) => [before, &bytes, after].concat().into(),
@@ -88,73 +54,25 @@ impl Chunk {
     }
 }
 
-/// A buffer of [`Buffers`], which is filled from its front.
-pub(crate) struct Buffer {
-    bytes: Vec<u8>,
-    /// Where in `bytes` it begins.
-    origin: usize,
-    /// How far it is filled.
-    len: usize,
-    /// Who outlives its source, a block in memory say, keeps no other buffers alive.
-    home: Weak<Buffers>,
-}
-
-impl AsRef<[u8]> for Buffer {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes.get(self.origin..self.origin + self.len).unwrap_or_default()
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        if let Some(home) = self.home.upgrade() {
-            home.give_back(mem::take(&mut self.bytes));
+/// Reads until `max` bytes are in it or the source ends; returns whether it has.
+fn fill(buffer: &mut Buffer, reader: &mut dyn Read, max: usize) -> io::Result<bool> {
+    while let room @ [_, ..] = buffer.space(max) {
+        let len = room.len();
+        match reader.read(room) {
+            Ok(0) => return Ok(true),
+            Ok(count) => buffer.filled(count.min(len)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
     }
-}
-
-impl Buffer {
-    /// Reads until `max` bytes are in it or the source ends; returns whether it has.
-    fn fill(&mut self, reader: &mut dyn Read, max: usize) -> io::Result<bool> {
-        while let Some(room @ [_, ..]) = self.bytes.get_mut(self.origin + self.len..self.origin + max) {
-            match reader.read(room) {
-                Ok(0) => return Ok(true),
-                Ok(count) => self.len += count.min(room.len()),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(false)
-    }
-
-    fn append(&mut self, more: &[u8]) {
-        if let Some(room) = self.bytes.get_mut(self.origin + self.len..self.origin + self.len + more.len()) {
-            room.copy_from_slice(more);
-            self.len += more.len();
-        }
-    }
-
-    /// Puts up to [`ROOM`] bytes in front, once.
-    fn prepend(&mut self, bytes: &[u8]) {
-        let end = self.origin;
-        if let Some(room) = self.bytes.get_mut(end.saturating_sub(bytes.len())..end) {
-            room.copy_from_slice(bytes);
-            self.origin -= bytes.len();
-            self.len += bytes.len();
-        }
-    }
-
-    /// Forgets the first `count` bytes.
-    fn advance(&mut self, count: usize) {
-        let end = self.origin + self.len;
-        self.bytes.copy_within((self.origin + count).min(end)..end, self.origin);
-        self.len = self.len.saturating_sub(count);
-    }
+    Ok(false)
 }
 
 /// The chunks of a stream.
 pub(crate) struct Chunks<R, C> {
     chunker: C,
+    /// Of a chunk, and of each buffer.
+    len_max: usize,
     reader: R,
     buffers: Arc<Buffers>,
     /// What was read and not yet cut.
@@ -163,19 +81,18 @@ pub(crate) struct Chunks<R, C> {
 }
 
 impl<R: Read, C: Chunker> Chunks<R, C> {
-    /// Those that `chunker` cuts, of at most as many bytes as `buffers` have.
+    /// Those that `chunker` cuts.
     pub(crate) fn new(chunker: C, reader: R, buffers: Arc<Buffers>) -> Self {
-        Self { chunker, reader, buffers, pending: None, ended: false }
+        Self { len_max: chunker.max_len(), chunker, reader, buffers, pending: None, ended: false }
     }
 
     /// The next chunk.
     pub(crate) fn next(&mut self) -> Result<Option<Chunk>, BuildError> {
-        let max = self.chunker.max_len().min(self.buffers.len);
-        let mut pending = self.pending.take().unwrap_or_else(|| self.buffers.take());
+        let mut pending = self.pending.take().unwrap_or_else(|| self.buffers.take(self.len_max));
         if !self.ended {
-            self.ended = pending.fill(&mut self.reader, max).map_err(BuildError::Read)?;
+            self.ended = fill(&mut pending, &mut self.reader, self.len_max).map_err(BuildError::Read)?;
         }
-        let len = pending.len;
+        let len = pending.len();
         if len == 0 {
             return Ok(None);
         }
@@ -185,18 +102,18 @@ impl<R: Read, C: Chunker> Chunks<R, C> {
         }
         let (chunk, rest) = pending.as_ref().split_at_checked(cut).unwrap_or_default();
         // Short ones would hold much more memory than they need.
-        if cut < self.buffers.len / 2 {
+        if cut < self.len_max / 2 {
             let chunk = Bytes::copy_from_slice(chunk);
             pending.advance(cut);
             self.pending = Some(pending);
             return Ok(Some(Chunk::Short(chunk)));
         }
         if !rest.is_empty() {
-            let mut next = self.buffers.take();
+            let mut next = self.buffers.take(self.len_max);
             next.append(rest);
             self.pending = Some(next);
         }
-        pending.len = cut;
+        pending.truncate(cut);
         Ok(Some(Chunk::Long(pending)))
     }
 }

@@ -10,7 +10,8 @@ use cid::Cid;
 use crate::{
     Block, BlockStore, Chunker, DAG_PB, FileLayout, ImportOptions, Metadata, OptionsError, RAW, StoreError,
     ahead::{Ahead, Event, Hashed, Leaf, Source},
-    chunks::{Buffers, Chunk, Chunks},
+    buffers::Buffers,
+    chunks::{Chunk, Chunks, FREE_BYTES},
     crew::{Crew, crew},
     dagpb::{Child, file_leaf_bytes, file_node_bytes},
     unixfs::{Batch, TYPE_FILE, TYPE_RAW},
@@ -100,7 +101,7 @@ fn build_alone<'t, C: Chunker>(
     sink: &mut Sink<'_>,
 ) -> Result<FileRoot, BuildError> {
     let chunk_len_max = chunker.max_len();
-    let leaves = FileLeaves::new(chunker, reader, Buffers::new(chunk_len_max), options, options.metadata);
+    let leaves = FileLeaves::new(chunker, reader, Buffers::new(FREE_BYTES), options, options.metadata);
     let source = &mut Alone(leaves);
     build_file(options, options.metadata, &mut Ahead::new(crew, options, chunk_len_max, source), sink)
 }

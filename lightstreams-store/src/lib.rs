@@ -75,6 +75,7 @@
 mod ahead;
 mod block;
 mod blockstore;
+mod buffers;
 mod car;
 mod chunker;
 mod chunks;

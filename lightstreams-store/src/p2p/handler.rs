@@ -37,7 +37,7 @@ use super::{
     stream::{Budget, Progress, Reader, Room, Writer},
     wire::{Entry, MESSAGE_BYTES_MAX, Message, Payload, Presence, Revision},
 };
-use crate::{Block, HashFunction};
+use crate::{Block, HashFunction, buffers::Buffers};
 
 /// Streams that a peer may have open to us: Kubo opens one for each of its eight senders, Helia one for each of up to 50
 /// messages. None of them sends again what it wrote to a stream that was refused.
@@ -56,6 +56,8 @@ const FAILURES_MAX: u8 = 3;
 /// Serves one connection of [`Bitswap`](super::Bitswap); it is made by it and used by the swarm.
 pub struct Handler {
     pool: Pool,
+    /// For messages.
+    buffers: Arc<Buffers>,
     /// How many blocks are wanted of the peer: with none, its blocks are dropped unhashed.
     wanted: Arc<AtomicUsize>,
     outbox: VecDeque<(MessageId, Message)>,
@@ -121,9 +123,10 @@ enum Inbound {
 }
 
 impl Handler {
-    pub(super) fn new(pool: Pool) -> Self {
+    pub(super) fn new(pool: Pool, buffers: Arc<Buffers>) -> Self {
         Self {
             pool,
+            buffers,
             wanted: Arc::default(),
             outbox: VecDeque::new(),
             outbound: Outbound::Closed,
@@ -140,7 +143,7 @@ impl Handler {
             return;
         }
         let (pool, wanted) = (self.pool.clone(), self.wanted.clone());
-        let messages = Reader::new(stream, self.budget.clone())
+        let messages = Reader::new(stream, self.budget.clone(), self.buffers.clone())
             .map(move |message| receive(message, &pool, &wanted))
             .buffered(VERIFY_AHEAD);
         self.inbound.push(messages.boxed());

@@ -101,12 +101,15 @@ use self::{
     server::{Answer, LOOKUP_BYTES, Server, Want},
     wire::{BLOCK_BYTES_MAX, Message, Presence, WantKind},
 };
-use crate::{Account, Block, Gate, PeerFailure, Requester};
+use crate::{Account, Block, Gate, PeerFailure, Requester, buffers::Buffers};
 
 /// Peers whose address is remembered for dialing them again.
 const ADDRESSES_MAX: usize = 1024;
 /// A want for word of a block of at most so many bytes is answered by the block, as Kubo does.
 const HAVE_AS_BLOCK_MAX: u64 = 1024;
+
+/// Bytes of memory that wait for the next message.
+const FREE_BYTES: usize = 16 << 20;
 
 /// What may be tuned. The defaults suit a node that moves large files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +191,8 @@ pub struct Bitswap {
     accounts: Arc<Accounts>,
     lookups: Pool,
     verify: Pool,
+    /// For the messages of all connections.
+    buffers: Arc<Buffers>,
     shared: Arc<Shared>,
     sessions: HashMap<SessionId, Arc<News>>,
     peers: HashMap<PeerId, Link>,
@@ -232,6 +237,7 @@ impl Bitswap {
             accounts: Arc::new(accounts),
             lookups: Pool::new("bitswap-serve", config.lookup_threads)?,
             verify: Pool::new("bitswap-verify", config.verify_threads)?,
+            buffers: Buffers::new(FREE_BYTES),
             shared: Arc::default(),
             sessions: HashMap::new(),
             peers: HashMap::new(),
@@ -407,7 +413,7 @@ impl NetworkBehaviour for Bitswap {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.verify.clone()))
+        Ok(Handler::new(self.verify.clone(), self.buffers.clone()))
     }
 
     fn handle_established_outbound_connection(
@@ -418,7 +424,7 @@ impl NetworkBehaviour for Bitswap {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.verify.clone()))
+        Ok(Handler::new(self.verify.clone(), self.buffers.clone()))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

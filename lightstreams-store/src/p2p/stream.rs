@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures::{AsyncRead, AsyncWrite, FutureExt};
 use futures_timer::Delay;
 use libp2p::Stream;
@@ -18,6 +18,7 @@ use super::{
     server::MessageId,
     wire::{Encoded, MESSAGE_BYTES_MAX, Message, Revision},
 };
+use crate::buffers::{Buffer, Buffers};
 
 /// A stream of a peer on which nothing moved for so long is closed.
 const IDLE: Duration = Duration::from_secs(45);
@@ -25,8 +26,6 @@ const IDLE: Duration = Duration::from_secs(45);
 const IDLE_OUT: Duration = Duration::from_secs(5);
 /// After so many of these times in which nothing of a message could be written, it is not written.
 const STUCK_MAX: u32 = 9;
-/// How much of a message is made ready to be filled at once.
-const READ_STEP: usize = 64 * 1024;
 /// The longest length prefix: 4 MiB need four bytes, and longer forms are refused.
 const PREFIX_MAX: usize = 4;
 
@@ -35,6 +34,7 @@ pub(super) struct Reader {
     stream: Stream,
     state: ReadState,
     budget: Budget,
+    buffers: Arc<Buffers>,
     watch: Watch,
 }
 
@@ -48,8 +48,7 @@ enum ReadState {
         len: usize,
     },
     Body {
-        bytes: BytesMut,
-        filled: usize,
+        bytes: Buffer,
         len: usize,
         room: Room,
     },
@@ -57,8 +56,9 @@ enum ReadState {
 }
 
 impl Reader {
-    pub(super) fn new(stream: Stream, budget: Budget) -> Self {
-        Self { stream, state: ReadState::Prefix { len: 0, bytes: 0 }, budget, watch: Watch::new(IDLE) }
+    pub(super) fn new(stream: Stream, budget: Budget, buffers: Arc<Buffers>) -> Self {
+        let state = ReadState::Prefix { len: 0, bytes: 0 };
+        Self { stream, state, budget, buffers, watch: Watch::new(IDLE) }
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<(Bytes, Room)>>> {
@@ -92,25 +92,20 @@ impl Reader {
                 ReadState::Room { len } => {
                     let len = *len;
                     let room = ready!(self.budget.poll_take(cx, len));
-                    self.state =
-                        ReadState::Body { bytes: BytesMut::with_capacity(len), filled: 0, len, room };
+                    self.state = ReadState::Body { bytes: self.buffers.take(len), len, room };
                 }
-                ReadState::Body { bytes, filled, len, .. } => {
-                    while *filled < *len {
-                        if *filled == bytes.len() {
-                            bytes.resize((*filled + READ_STEP).min(*len), 0);
-                        }
-                        let space = bytes.get_mut(*filled..).unwrap_or_default();
+                ReadState::Body { bytes, len, .. } => {
+                    while let space @ [_, ..] = bytes.space(*len) {
                         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, space))?;
                         if read == 0 {
                             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                         }
                         self.watch.moved();
-                        *filled += read;
+                        bytes.filled(read);
                     }
                     let next = ReadState::Prefix { len: 0, bytes: 0 };
                     if let ReadState::Body { bytes, room, .. } = std::mem::replace(&mut self.state, next) {
-                        return Poll::Ready(Ok(Some((bytes.freeze(), room))));
+                        return Poll::Ready(Ok(Some((bytes.into(), room))));
                     }
                 }
                 ReadState::Ended => return Poll::Ready(Ok(None)),

@@ -64,13 +64,16 @@ use self::{
     writer::{Change, Queue, Writer},
 };
 use crate::{
-    Block, BlockError, BlockStore, Disk, DiskLock, FileDisk, StoreError, StoreOp,
+    Block, BlockError, BlockStore, Disk, DiskFile, DiskLock, FileDisk, StoreError, StoreOp,
+    buffers::Buffers,
     folder::claim,
     key::{check_batch, cid_of_key, key},
 };
 
 /// Keys that are listed while nobody may change the index.
 const KEYS_AT_ONCE: usize = 32;
+/// Bytes of buffers that wait for the next block that is read.
+const FREE_BYTES: usize = 8 << 20;
 
 /// Settings of a [`SegmentStore`].
 #[non_exhaustive]
@@ -109,6 +112,7 @@ pub struct SegmentStore {
     writer: Mutex<Writer>,
     compacting: Mutex<()>,
     damage: Vec<SegmentError>,
+    buffers: Arc<Buffers>,
     /// Dropped last.
     _lock: DiskLock,
 }
@@ -193,6 +197,7 @@ impl SegmentStore {
             writer: Mutex::new(writer),
             compacting: Mutex::new(()),
             damage,
+            buffers: Buffers::new(FREE_BYTES),
             _lock: lock,
         })
     }
@@ -203,16 +208,22 @@ impl SegmentStore {
         loop {
             let Some(place) = self.index.find(key) else { return Ok(None) };
             if let Some(file) = self.table.reader(place.spot.segment)? {
-                let mut bytes = vec![0; place.len as usize];
-                let n = file.read_at(place.spot.offset.into(), &mut bytes)?;
-                bytes.truncate(n);
-                return Ok(Some((place, bytes.into())));
+                return Ok(Some((place, self.read_place(&*file, place)?)));
             }
             // Compaction has just moved the block and removed the segment.
             if last.replace(place) == Some(place) {
                 return Err(SegmentError::damaged(place.spot));
             }
         }
+    }
+
+    /// What is at `place`; fewer bytes if the file ends before.
+    fn read_place(&self, file: &dyn DiskFile, place: Place) -> io::Result<Bytes> {
+        let (at, len) = (place.spot.offset.into(), place.len as usize);
+        let mut buffer = self.buffers.take(len);
+        let count = file.read_at(at, buffer.space(len))?;
+        buffer.filled(count.min(len));
+        Ok(buffer.into())
     }
 }
 

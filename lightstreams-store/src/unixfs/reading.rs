@@ -2,9 +2,10 @@ use std::{io::Read, sync::Arc};
 
 use super::{ImportOptions, Input, MAX_TREE_DEPTH, check_name};
 use crate::{
-    AnyChunker, BuildError, Chunker,
+    AnyChunker, BuildError,
     ahead::{Event, Leaf, Source},
-    chunks::Buffers,
+    buffers::Buffers,
+    chunks::FREE_BYTES,
     file::FileLeaves,
 };
 
@@ -23,7 +24,7 @@ pub(super) struct Reading<'a, 't> {
 
 impl<'a, 't> Reading<'a, 't> {
     pub(super) fn new(options: &'t ImportOptions, input: Input<'a>) -> Self {
-        let buffers = Buffers::new(options.chunker.max_len());
+        let buffers = Buffers::new(FREE_BYTES);
         Self { options, next: Some(input), file: None, above: Vec::new(), buffers }
     }
 
