@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     PayloadDecryptor, PayloadEncryptor, PayloadKey,
-    payload::{Stream, read_buffered, reader},
+    payload::{Stream, read_buffered, read_by_buffer, reader},
     run::{Direction, Open, Run, Seal, State},
 };
 
@@ -58,6 +58,8 @@ pub struct ParallelDecryptor<R>(Parallel<Open, R>);
 
 reader!(ParallelEncryptor);
 reader!(ParallelDecryptor);
+read_by_buffer!(ParallelEncryptor);
+read_by_buffer!(ParallelDecryptor);
 
 struct Parallel<D: Direction, R> {
     reader: R,

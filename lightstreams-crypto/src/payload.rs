@@ -161,12 +161,6 @@ macro_rules! reader {
             }
         }
 
-        impl<R: Read> Read for $stream<R> {
-            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-                read_buffered(self, buf)
-            }
-        }
-
         impl<R> fmt::Debug for $stream<R> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($stream)).finish_non_exhaustive()
@@ -174,11 +168,40 @@ macro_rules! reader {
         }
     };
 }
+
+/// `Read` by `BufRead`.
+macro_rules! read_by_buffer {
+    ($stream:ident) => {
+        impl<R: Read> Read for $stream<R> {
+            fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+                read_buffered(self, buf)
+            }
+        }
+    };
+}
 #[cfg(feature = "parallel")]
-pub(crate) use reader;
+pub(crate) use {read_by_buffer, reader};
 
 reader!(PayloadEncryptor);
 reader!(PayloadDecryptor);
+read_by_buffer!(PayloadDecryptor);
+
+impl<R: Read> Read for PayloadEncryptor<R> {
+    /// A chunk that fits into `buf` whole is read and sealed there, and copied nowhere.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let Stream { reader, key, direction, run, state } = &mut self.0;
+        if buf.len() < SEALED || !run.is_idle() {
+            return read_buffered(self, buf);
+        }
+        if !state.goes_on()? {
+            return Ok(0);
+        }
+        let (count, after) = direction.seal_to(key, reader, run, buf)?;
+        *state = after;
+        state.goes_on()?;
+        Ok(count)
+    }
+}
 
 /// One chunk after the other is read, sealed or opened, and given out.
 pub(crate) struct Stream<D, R> {

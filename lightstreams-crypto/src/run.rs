@@ -143,6 +143,11 @@ impl Run {
         self.buffer.bytes().get(self.ready.clone()).unwrap_or_default()
     }
 
+    /// Whether there is nothing in it, to be given out or to be gone on with.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.filled == 0
+    }
+
     pub(crate) fn consume(&mut self, amount: usize) {
         self.ready.start = self.ready.start.saturating_add(amount).min(self.ready.end);
     }
@@ -177,6 +182,67 @@ pub(crate) struct Seal {
     carry: Option<u8>,
     /// Index of the next chunk.
     next: u64,
+}
+
+/// A chunk that is being read to where it goes. What came before an error, or a panic, of the source moves to the run, which goes on
+/// from there.
+struct Direct<'a> {
+    room: &'a mut [u8],
+    filled: usize,
+    run: &'a mut Run,
+}
+
+impl Drop for Direct<'_> {
+    fn drop(&mut self) {
+        let kept = self.run.buffer.bytes_mut().get_mut(..self.filled);
+        if let (Some(kept), Some(read)) = (kept, self.room.get_mut(..self.filled)) {
+            kept.copy_from_slice(read);
+            read.fill(0);
+            self.run.filled = self.filled;
+        }
+    }
+}
+
+impl Seal {
+    /// Reads the next chunk to the start of `out`, which has room for it and its tag, and seals it there: the length of both, and how far
+    /// the payload has come. `run` is idle.
+    pub(crate) fn seal_to(
+        &mut self,
+        key: &PayloadKey,
+        reader: &mut impl Read,
+        run: &mut Run,
+        out: &mut [u8],
+    ) -> Result<(usize, State), Error> {
+        // As in a run, a byte more than the chunk tells whether it is the last; it lies where the tag comes.
+        let room = out.get_mut(..CHUNK + 1).unwrap_or_default();
+        let mut direct = Direct { room, filled: 0, run };
+        if let (Some(carry), Some(first)) = (self.carry.take(), direct.room.first_mut()) {
+            *first = carry;
+            direct.filled = 1;
+        }
+        while let Some(room @ [_, ..]) = direct.room.get_mut(direct.filled..) {
+            match reader.read(room) {
+                Ok(0) => break,
+                Ok(count) => direct.filled += count.min(room.len()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::Io(error)),
+            }
+        }
+        let found = std::mem::take(&mut direct.filled);
+        drop(direct);
+        let (index, end, len) = (self.next, found <= CHUNK, found.min(CHUNK));
+        if !end {
+            self.carry = out.get(CHUNK).copied();
+        }
+        self.next += 1;
+        let chunk = out.get_mut(..len + TAG).and_then(|chunk| chunk.split_last_chunk_mut::<TAG>());
+        let Some((text, tag)) = chunk else { return Ok((0, State::Failed(Fault::Refused, index))) };
+        match key.seal_chunk(index, end, text) {
+            Ok(sealed) => *tag = sealed,
+            Err(_) => return Ok((0, State::Failed(Fault::Refused, index))),
+        }
+        Ok((len + TAG, if end { State::Ended } else { State::Reading }))
+    }
 }
 
 impl Direction for Seal {

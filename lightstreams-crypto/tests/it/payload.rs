@@ -363,21 +363,42 @@ fn a_failing_source_is_told_apart_and_can_be_read_on() {
 fn a_panic_of_the_source_comes_up_and_nothing_is_lost() {
     let plaintext = text(11 * CHUNK);
     let payload = sealed(&plaintext);
-    for mode in MODES {
+    let copies: [fn(&mut dyn BufRead, &mut Vec<u8>); 2] =
+        [copy, |mut stream, to| read_to(&mut stream, 2 * CHUNK, to)];
+    for (mode, copy) in MODES.iter().flat_map(|mode| copies.map(|copy| (mode, copy))) {
         let once = |source| Once { source, rest: 6 * CHUNK, panics: true, failed: false };
         for (mut stream, expected) in
             [(mode.encrypt(once(&plaintext)), &payload), (mode.decrypt(once(&payload)), &plaintext)]
         {
             let mut found = Vec::new();
             let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                copy(&mut stream, &mut found);
+                copy(&mut *stream, &mut found);
             }));
             let message = outcome.unwrap_err();
             assert_eq!(message.downcast_ref::<&str>(), Some(&"the source panics"));
-            copy(&mut stream, &mut found);
+            copy(&mut *stream, &mut found);
             assert!(found == *expected, "{mode:?}");
         }
     }
+}
+
+#[test]
+fn of_a_chunk_that_was_not_sealed_nothing_is_left_where_it_was_to_go() {
+    let plaintext = text(3 * CHUNK);
+    let once = Once { source: &plaintext, rest: CHUNK, panics: false, failed: false };
+    let (mut stream, mut buf) = (PayloadEncryptor::new(key(), once), vec![0; 2 * CHUNK]);
+    let mut found = Vec::new();
+    let error = loop {
+        match stream.read(&mut buf) {
+            Ok(count) => found.extend_from_slice(&buf[..count]),
+            Err(error) => break error,
+        }
+        buf.fill(0);
+    };
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(buf.iter().all(|&byte| byte == 0));
+    stream.read_to_end(&mut found).unwrap();
+    assert!(found == sealed(&plaintext));
 }
 
 fn copy(stream: &mut dyn BufRead, to: &mut Vec<u8>) {
@@ -493,10 +514,17 @@ proptest! {
 }
 
 fn read_in(reader: &mut impl Read, size: usize) -> Vec<u8> {
-    let (mut all, mut buf) = (Vec::new(), vec![0; size]);
-    loop {
-        match reader.read(&mut buf).unwrap() {
-            0 => return all,
+    let mut all = Vec::new();
+    read_to(reader, size, &mut all);
+    all
+}
+
+/// Reads `size` bytes at once, and now and then fewer.
+fn read_to(reader: &mut impl Read, size: usize, all: &mut Vec<u8>) {
+    let mut buf = vec![0; size];
+    for size in [size, size, size, 1 + size / 7].into_iter().cycle() {
+        match reader.read(&mut buf[..size]).unwrap() {
+            0 => break,
             count => all.extend_from_slice(&buf[..count]),
         }
     }
