@@ -43,9 +43,9 @@
 //! [`negative_delay`](BitswapConfig::negative_delay)s after the want. Neither is remembered: unlike Kubo we push no block that
 //! comes later.
 //!
-//! **Bounds.** 4 MiB a message, 2 MiB a block, 1,024 wants a peer, 168 bytes a CID; per connection 32 inbound streams
-//! with at most 8 MiB being read or verified; bytes looked up and not yet written per peer and in all by
-//! [`BitswapConfig`].
+//! **Bounds.** 4 MiB a message, 2 MiB a block, 1,024 wants a peer, 168 bytes a CID; per connection 64 inbound streams
+//! with at most 8 MiB being read or verified; up to 16 MiB of memory that waits for the next messages; bytes looked up and not
+//! yet written per peer and in all by [`BitswapConfig`].
 
 mod client;
 mod exchange;

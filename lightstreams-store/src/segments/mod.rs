@@ -102,8 +102,8 @@ impl SegmentOptions {
 /// Keeps blocks in append-only files of its own.
 ///
 /// A payload byte is written once and synced with its commit; writers that come together share one. Holds about 70 bytes of
-/// memory for each block, and at most 64 files open. Space of removed blocks comes back by [`compact`](Self::compact); a removal
-/// itself gives back a segment in which hardly anything is live.
+/// memory for each block, up to 8 MiB for those that are read next, and at most 64 files open. Space of removed blocks comes
+/// back by [`compact`](Self::compact); a removal itself gives back a segment in which hardly anything is live.
 pub struct SegmentStore {
     disk: Arc<dyn Disk>,
     index: Box<dyn Index>,
