@@ -7,5 +7,5 @@ set -eu
 cd "$(dirname "$0")/../.."
 export LIGHTSTREAMS_REQUIRE_TOOLS=1 LIGHTSTREAMS_INTEROP_MIB="${1:-256}"
 command -v ipfs >/dev/null || echo "without Kubo: ipfs is not on the PATH" >&2
-exec cargo test --locked --release -p lightstreams-store --features p2p,rpc,testing --test it -- \
+exec cargo test --locked --release -p lightstreams-store --features tls,rpc,testing --test it -- \
     bitswap::helia bitswap::kubo rpc_client --test-threads 1
