@@ -163,15 +163,34 @@ impl Run {
     /// `before` bytes were read for other places. `filled` is right after an error, or a panic of the source, too.
     fn read(&mut self, reader: &mut impl Read, range: Range<usize>, before: usize) -> Result<usize, Error> {
         let buffer = self.buffer.bytes_mut().get_mut(range).unwrap_or_default();
-        while let Some(room @ [_, ..]) = buffer.get_mut(self.filled - before..) {
-            match reader.read(room) {
-                Ok(0) => break,
-                Ok(count) => self.filled += count.min(room.len()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Io(error)),
-            }
-        }
+        fill(reader, buffer, before, &mut self.filled)?;
         Ok(self.filled - before)
+    }
+}
+
+/// Reads until `buffer` is full or the source ends; of `filled`, which is right after an error or a panic of the source too, `before`
+/// bytes are elsewhere.
+fn fill(reader: &mut impl Read, buffer: &mut [u8], before: usize, filled: &mut usize) -> Result<(), Error> {
+    while let Some(room @ [_, ..]) = buffer.get_mut(*filled - before..) {
+        match reader.read(room) {
+            Ok(0) => break,
+            Ok(count) => *filled += count.min(room.len()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::Io(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Seals a chunk that ends with room for its tag; `false` if there is none, or the cipher refused.
+fn seal(key: &PayloadKey, index: u64, last: bool, chunk: Option<&mut [u8]>) -> bool {
+    let Some((text, tag)) = chunk.and_then(|chunk| chunk.split_last_chunk_mut::<TAG>()) else { return false };
+    match key.seal_chunk(index, last, text) {
+        Ok(sealed) => {
+            *tag = sealed;
+            true
+        }
+        Err(_) => false,
     }
 }
 
@@ -220,14 +239,7 @@ impl Seal {
             *first = carry;
             direct.filled = 1;
         }
-        while let Some(room @ [_, ..]) = direct.room.get_mut(direct.filled..) {
-            match reader.read(room) {
-                Ok(0) => break,
-                Ok(count) => direct.filled += count.min(room.len()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::Io(error)),
-            }
-        }
+        fill(reader, direct.room, 0, &mut direct.filled)?;
         let found = std::mem::take(&mut direct.filled);
         drop(direct);
         let (index, end, len) = (self.next, found <= CHUNK, found.min(CHUNK));
@@ -235,11 +247,8 @@ impl Seal {
             self.carry = out.get(CHUNK).copied();
         }
         self.next += 1;
-        let chunk = out.get_mut(..len + TAG).and_then(|chunk| chunk.split_last_chunk_mut::<TAG>());
-        let Some((text, tag)) = chunk else { return Ok((0, State::Failed(Fault::Refused, index))) };
-        match key.seal_chunk(index, end, text) {
-            Ok(sealed) => *tag = sealed,
-            Err(_) => return Ok((0, State::Failed(Fault::Refused, index))),
+        if !seal(key, index, end, out.get_mut(..len + TAG)) {
+            return Ok((0, State::Failed(Fault::Refused, index)));
         }
         Ok((len + TAG, if end { State::Ended } else { State::Reading }))
     }
@@ -282,12 +291,8 @@ impl Direction for Seal {
         let outcome = loop {
             let len = rest.min(CHUNK);
             rest -= len;
-            let chunk =
-                buffer.get_mut(at..at + len + TAG).and_then(|chunk| chunk.split_last_chunk_mut::<TAG>());
-            let Some((text, tag)) = chunk else { break State::Failed(Fault::Refused, index) };
-            match key.seal_chunk(index, end && rest == 0, text) {
-                Ok(sealed) => *tag = sealed,
-                Err(_) => break State::Failed(Fault::Refused, index),
+            if !seal(key, index, end && rest == 0, buffer.get_mut(at..at + len + TAG)) {
+                break State::Failed(Fault::Refused, index);
             }
             at += len + TAG;
             index += 1;

@@ -27,6 +27,7 @@ use lightstreams_store::{
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 
 pub(super) const LEAF: usize = 65_536;
+
 /// Builds a swarm whose connections are encrypted by `$by`.
 macro_rules! swarm {
     ($by:expr, $behaviour:expr) => {
