@@ -1,7 +1,7 @@
 //! What adding costs: a large file, many small ones, a tree in which much occurs twice; plain, and encrypted on the way.
 //!
 //! ```text
-//! cargo bench -p lightstreams-benches --bench add [--features ring] [-- FOLDER]
+//! cargo bench -p lightstreams-benches --bench add [--features ring|openssl] [-- FOLDER]
 //! ```
 //!
 //! Input and store lie in `FOLDER`, best one in memory (`/dev/shm`); nothing else is touched there, and 3 GiB must be free. Every add is
@@ -33,7 +33,13 @@ use lightstreams_store::{
 
 use support::{bytes, cpu};
 
-const AEAD: &str = if cfg!(feature = "ring") { "ring" } else { "chacha20poly1305" };
+const AEAD: &str = if cfg!(feature = "openssl") {
+    "openssl"
+} else if cfg!(feature = "ring") {
+    "ring"
+} else {
+    "chacha20poly1305"
+};
 const ROUNDS: usize = 3;
 const MIB: u64 = 1 << 20;
 

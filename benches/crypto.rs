@@ -1,6 +1,6 @@
 //! Payload streams on one core and on all, single reads, and what a header costs.
 //!
-//! With `--features ring` on that cipher. Against the `age` crate and command: `compare/age.sh`.
+//! With `--features ring` or `openssl` on that cipher. Against the `age` crate and command: `compare/age.sh`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 

@@ -14,8 +14,16 @@ work=$(mktemp -d "$place/add.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$(dirname "$0")"
 target=${CARGO_TARGET_DIR:-$PWD/target}
-cargo build --locked --release --target-dir "$target" --features ring,store --bin add
-cp "$target/release/add" "$work/add-ring"
+backends=(ring)
+if pkg-config --exists openssl; then
+    backends+=(openssl)
+else
+    echo "OpenSSL's headers or pkg-config are missing: the cipher of openssl is left out"
+fi
+for backend in "${backends[@]}"; do
+    cargo build --locked --release --target-dir "$target" --features "$backend,store" --bin add
+    cp "$target/release/add" "$work/add-$backend"
+done
 cargo build --locked --release --target-dir "$target" --features store --bin add
 cp "$target/release/add" "$work/add"
 
@@ -36,7 +44,7 @@ add() {
     case $1 in
         ours) "$work/add" plain "$2" "$work/store" ;;
         sealed) "$work/add" sealed "$2" "$work/store" ;;
-        sealed-ring) "$work/add-ring" sealed "$2" "$work/store" ;;
+        sealed-*) "$work/add-${1#sealed-}" sealed "$2" "$work/store" ;;
         importer) node "$work/importer/add.mjs" "$2" "$work/store" ;;
         restic) restic -r "$work/store" --no-cache --compression off -q backup "$2" ;;
         borg) borg create --compression none "$work/store::a" "$2" ;;
@@ -64,7 +72,7 @@ pair() {
         measure "$2" "$3"
     done
     awk -v a="$1" -v b="$2" -v wa="$(median "$1" 1)" -v ca="$(median "$1" 2)" -v wb="$(median "$2" 1)" -v cb="$(median "$2" 2)" 'BEGIN {
-        printf "  %-12s %6.2f s %6.2f CPU-s   %-9s %6.2f s %6.2f CPU-s   %5.1f times the CPU, %5.1f times the time\n",
+        printf "  %-14s %6.2f s %6.2f CPU-s   %-9s %6.2f s %6.2f CPU-s   %5.1f times the CPU, %5.1f times the time\n",
             a, wa, ca, b, wb, cb, cb / ca, wb / wa }'
 }
 
@@ -98,7 +106,7 @@ for kind in file small tree; do
     if [ "$kind" = file ]; then
         for other in "${sealed[@]}"; do
             pair sealed "$other" "$work/$kind"
-            pair sealed-ring "$other" "$work/$kind"
+            for backend in "${backends[@]}"; do pair "sealed-$backend" "$other" "$work/$kind"; done
         done
     fi
     rm -rf "${work:?}/$kind"

@@ -1,6 +1,6 @@
 //! One large file through this crate, the `age` crate and the `age` command: wall, CPU seconds, peak memory.
 //!
-//! `compare run MIB ROUNDS OTHER` runs itself, `OTHER` (this program with the other cipher) and `age`, each as a
+//! `compare run MIB ROUNDS [BACKEND=PROGRAM]...` runs itself, the programs (this one with another cipher behind it) and `age`, each as a
 //! process of its own. The rounds interleave the programs, so that other load on the machine meets all of them;
 //! ratios are of CPU seconds, medians. Input is a file in a file system in memory, output goes to `/dev/null`; a third
 //! table leaves the file out, and the system's time for it. Before that each program's output is opened by another one
@@ -24,16 +24,16 @@ use lightstreams_crypto::{
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
-const BACKEND: &str = if cfg!(feature = "ring") { "ring" } else { "pure" };
-
 fn main() -> Result {
     let args: Vec<String> = env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
-        ["run", mib, rounds, other] => run(mib.parse()?, rounds.parse()?, other),
+        ["run", mib, rounds, ref backends @ ..] => run(mib.parse()?, rounds.parse()?, backends),
         [direction, program, key, from, to] => {
             let from: Box<dyn Read> = match from.strip_prefix("memory:") {
-                Some(mib) => Box::new(Memory { block: vec![0x5a; 1 << 20], at: 0 }.take(mib.parse::<u64>()? << 20)),
+                Some(mib) => {
+                    Box::new(Memory { block: vec![0x5a; 1 << 20], at: 0 }.take(mib.parse::<u64>()? << 20))
+                }
                 None => Box::new(File::open(from)?),
             };
             let to = File::create(to)?;
@@ -45,7 +45,7 @@ fn main() -> Result {
                 _ => Err("encrypt or decrypt".into()),
             }
         }
-        _ => Err("usage: compare run MIB ROUNDS OTHER".into()),
+        _ => Err("usage: compare run MIB ROUNDS [BACKEND=PROGRAM]...".into()),
     }
 }
 
@@ -138,17 +138,17 @@ struct Cost {
     peak_mib: f64,
 }
 
-fn run(mib: usize, rounds: usize, other: &str) -> Result {
+fn run(mib: usize, rounds: usize, backends: &[&str]) -> Result {
     let cores = thread::available_parallelism()?.get();
     let dir = Path::new(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" })
         .join(format!("age-compare-{}", std::process::id()));
     fs::create_dir(&dir)?;
-    let outcome = run_in(&dir, cores, mib, rounds, other);
+    let outcome = run_in(&dir, cores, mib, rounds, backends);
     fs::remove_dir_all(&dir)?;
     outcome
 }
 
-fn run_in(dir: &Path, cores: usize, mib: usize, rounds: usize, other: &str) -> Result {
+fn run_in(dir: &Path, cores: usize, mib: usize, rounds: usize, backends: &[&str]) -> Result {
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let (plain, sealed, scratch, opened) = (path("plain"), path("sealed"), path("scratch"), path("opened"));
     let mut file = File::create(&plain)?;
@@ -169,10 +169,10 @@ fn run_in(dir: &Path, cores: usize, mib: usize, rounds: usize, other: &str) -> R
         decrypt: ["decrypt", program, &secret].iter().fold(vec![exe.into()], push),
         age_command: false,
     };
-    let other_backend = if BACKEND == "ring" { "pure" } else { "ring" };
     let parallel = cores.to_string();
     let mut programs = vec![ours("age crate".into(), &this, "age-crate")];
-    for (backend, exe) in [(BACKEND, this.as_str()), (other_backend, other)] {
+    let backends: Option<Vec<_>> = backends.iter().map(|backend| backend.split_once('=')).collect();
+    for (backend, exe) in [("pure", this.as_str())].into_iter().chain(backends.ok_or("BACKEND=PROGRAM")?) {
         programs.push(ours(format!("{backend}, serial"), exe, "0"));
         programs.push(ours(format!("{backend}, {cores} threads"), exe, &parallel));
     }
@@ -204,7 +204,9 @@ fn run_in(dir: &Path, cores: usize, mib: usize, rounds: usize, other: &str) -> R
     fs::remove_file(&opened)?;
     fs::remove_file(&scratch)?;
 
-    println!("{mib} MiB, {cores} cores, medians of {rounds} rounds; best wall in brackets; ratios of CPU to the age crate");
+    println!(
+        "{mib} MiB, {cores} cores, medians of {rounds} rounds; best wall in brackets; ratios of CPU to the age crate"
+    );
     let memory = format!("memory:{mib}");
     for (direction, from) in [("encrypt", &plain), ("decrypt", &sealed), ("encrypt, no file", &memory)] {
         let programs: Vec<&Program> =
@@ -217,13 +219,13 @@ fn run_in(dir: &Path, cores: usize, mib: usize, rounds: usize, other: &str) -> R
             }
         }
         let base = median(&costs[0], |cost| cost.cpu);
-        println!("{direction:17}   wall s           CPU s   MB per CPU s   peak MiB   ratio");
+        println!("{direction:21}   wall s           CPU s   MB per CPU s   peak MiB   ratio");
         for (program, costs) in programs.iter().zip(&costs) {
             let (wall, cpu) = (median(costs, |cost| cost.wall), median(costs, |cost| cost.cpu));
             let best = costs.iter().map(|cost| cost.wall).fold(f64::MAX, f64::min);
             let peak = costs.iter().map(|cost| cost.peak_mib).fold(0.0, f64::max);
             println!(
-                "  {:15} {wall:6.2} ({best:5.2})  {cpu:10.2} {:14.0} {peak:10.1} {:7.2}",
+                "  {:19} {wall:6.2} ({best:5.2})  {cpu:10.2} {:14.0} {peak:10.1} {:7.2}",
                 program.name,
                 mib as f64 * 1.048_576 / cpu,
                 base / cpu,

@@ -109,6 +109,8 @@
 //!   in Rust. Without it their stanzas are of another kind.
 //! - `parallel`: one stream on several cores.
 //! - `ring`: payloads through the assembly of that crate; the same bytes. Needs a C compiler.
+//! - `openssl`: payloads through the OpenSSL of the system (1.1.1 or later), which uses AVX-512; the same bytes. Needs its headers and
+//!   `pkg-config`; goes before `ring`. Where the library has no ChaCha20-Poly1305 (FIPS 140), the code in Rust does the work.
 //! - `testing`: checks for tests of code that uses this crate, or puts its own kind of recipient into it.
 
 mod aead;

@@ -68,7 +68,7 @@ impl PayloadKey {
 
     /// Decrypts a chunk with the tag at its end in place, and returns the part that is plaintext.
     ///
-    /// A chunk that does not verify is left as it was or, with the feature `ring`, overwritten with zeros.
+    /// A chunk that does not verify is left as it was or, with the features `ring` and `openssl`, overwritten with zeros.
     pub fn open_chunk<'a>(
         &self,
         index: u64,
