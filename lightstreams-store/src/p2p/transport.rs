@@ -31,8 +31,12 @@ const SEND_BYTES: usize = 65_535 - 1_024 - HEADER_LEN;
 /// The same with its header.
 #[cfg(feature = "tls")]
 pub(super) const SENT_FRAME_BYTES: usize = SEND_BYTES + HEADER_LEN;
-/// Bytes of a data frame, or of a part of a longer one, that is received.
-const FRAME_BYTES_MAX: u32 = 64 << 10;
+/// Bytes of a data frame, or of a part of a longer one, that is received. Yamux asks for zeroed memory for each, and what jemalloc calls
+/// small, 14 KiB at most, is memory that was just used; for more it gives pages back to have them zeroed by the kernel.
+const FRAME_BYTES_MAX: u32 = 14 << 10;
+/// Bytes read before those who read the streams get their turn. Without it megabytes would pile up, as far as the windows allow, in
+/// memory that is new each time; and glibc gives back what is free at the top of a heap from 128 KiB on.
+const TURN_BYTES: usize = 64 << 10;
 /// Streams of a connection.
 const STREAMS_MAX: usize = 512;
 /// Bytes by which the windows of a connection's streams may grow together, beyond the 256 KiB that each has.
@@ -217,11 +221,14 @@ const FLAGS_FIRST: u8 = 0b0011;
 
 type Header = [u8; HEADER_LEN];
 
-/// Cuts long frames that are read into several: the bytes are the same, with more headers between them.
+/// Cuts long frames that are read into several: the bytes are the same, with more headers between them. And rests between two frames
+/// every [`TURN_BYTES`].
 #[derive(Debug)]
 struct Frames<T> {
     socket: T,
     state: State,
+    /// Bytes read since the last rest.
+    turn: usize,
 }
 
 #[derive(Debug)]
@@ -268,15 +275,20 @@ impl State {
 
 impl<T> Frames<T> {
     fn new(socket: T) -> Self {
-        Self { socket, state: State::NEXT }
+        Self { socket, state: State::NEXT, turn: 0 }
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let Self { socket, state } = self.get_mut();
+        let Self { socket, state, turn } = self.get_mut();
         loop {
             match state {
+                State::Header { known: 0, .. } if *turn >= TURN_BYTES => {
+                    *turn = 0;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 State::Header { header, known } => {
                     let space = header.get_mut(*known..).unwrap_or_default();
                     if space.is_empty() {
@@ -307,6 +319,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
                     let read =
                         ready!(Pin::new(socket).poll_read(cx, buf.get_mut(..len).unwrap_or_default()))?;
                     *left -= read as u32;
+                    *turn += read;
                     return Poll::Ready(Ok(read));
                 }
             }
@@ -330,6 +343,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
     use futures::{AsyncReadExt, executor::block_on};
 
     use super::*;
@@ -375,6 +396,38 @@ mod tests {
         for step in [1, 5, 12, 1000, 1 << 20] {
             assert!(read(&sent, step).unwrap() == seen, "in pieces of {step} bytes");
         }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn those_who_read_the_streams_get_their_turn_between_two_frames() {
+        const LEN: usize = 1000;
+        let bytes = [&frame(DATA, 0, LEN as u32)[..], &[7; LEN]].concat().repeat(3 * TURN_BYTES / LEN);
+        let woken = Arc::new(Woken::default());
+        let waker = woken.clone().into();
+        let (mut frames, mut piece) = (Frames::new(&bytes[..]), [0; 300]);
+        let (mut read, mut turns) = (0, vec![0]);
+        while read < bytes.len() {
+            match Pin::new(&mut frames).poll_read(&mut Context::from_waker(&waker), &mut piece) {
+                Poll::Ready(count) => {
+                    read += count.unwrap();
+                    *turns.last_mut().unwrap() += 1;
+                }
+                Poll::Pending => {
+                    assert_eq!(read % (HEADER_LEN + LEN), 0, "a rest within a frame");
+                    turns.push(0);
+                }
+            }
+        }
+        assert_eq!((turns.len(), woken.0.load(Ordering::Relaxed)), (3, 2), "reads in each turn: {turns:?}");
     }
 
     #[test]
