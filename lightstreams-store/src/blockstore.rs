@@ -2,6 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc};
 
+use bytes::Bytes;
 use cid::Cid;
 
 use crate::Block;
@@ -19,6 +20,14 @@ pub trait BlockStore: Send + Sync {
     ///
     /// What is returned hashes to `cid`; a block found damaged is an error that says so.
     fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError>;
+
+    /// Returns the bytes of the block named `cid` for somebody who hashes them, as every peer does, or `None` if it is not held here.
+    ///
+    /// What is returned was checked, if with less than the hash of its name: what a disk damaged is an error here too, but bytes that
+    /// somebody forged together with their checksum are not. The default is [`get`](Self::get).
+    fn get_unhashed(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.get(cid)?.map(|block| block.into_parts().1))
+    }
 
     /// Returns how many bytes the block named `cid` has, or `None` if it is not held here.
     fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError>;
@@ -63,6 +72,9 @@ macro_rules! forward_block_store {
         impl<S: BlockStore + ?Sized> BlockStore for $holder {
             fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
                 (**self).get(cid)
+            }
+            fn get_unhashed(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+                (**self).get_unhashed(cid)
             }
             fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
                 (**self).size(cid)

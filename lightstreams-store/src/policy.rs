@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use cid::Cid;
 
 use crate::{Block, BlockStore, StoreError};
@@ -130,6 +131,14 @@ impl Gate {
             return Ok(None);
         }
         self.store.get(cid)
+    }
+
+    /// Its bytes, [for somebody who hashes them](BlockStore::get_unhashed), or `None` if it is not here or not for `requester`.
+    pub fn get_unhashed(&self, requester: &Requester, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        if !self.policy.allows(requester, cid) {
+            return Ok(None);
+        }
+        self.store.get_unhashed(cid)
     }
 
     /// The length of the block named `cid`, or `None` if it is not here or not for `requester`.

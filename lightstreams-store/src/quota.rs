@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, RwLock},
 };
 
+use bytes::Bytes;
 use cid::Cid;
 
 use crate::{
@@ -116,6 +117,10 @@ impl<S: BlockStore> Quota<S> {
 impl<S: BlockStore> BlockStore for Quota<S> {
     fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         self.store.get(cid)
+    }
+
+    fn get_unhashed(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        self.store.get_unhashed(cid)
     }
 
     fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {

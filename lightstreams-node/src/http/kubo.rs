@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use base64::Engine as _;
 use lightstreams_store::rpc::{Authorization, NodeIdentity, NodeInfo, NodePeer, Rpc, RpcConfig};
-use lightstreams_store::{Block, BlockStore, Cid, PinnedStore, StoreError, StoreOp};
+use lightstreams_store::{Block, BlockStore, Bytes, Cid, PinnedStore, StoreError, StoreOp};
 
 use crate::daemon::{Node, ensure_room};
 use crate::vault::{Belonging, ContentIndex};
@@ -49,6 +49,10 @@ impl Loose {
 impl BlockStore for Loose {
     fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         self.store.get(cid)
+    }
+
+    fn get_unhashed(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        self.store.get_unhashed(cid)
     }
 
     fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {

@@ -101,7 +101,7 @@ use self::{
     server::{Answer, LOOKUP_BYTES, Server, Want},
     wire::{BLOCK_BYTES_MAX, Message, Presence, WantKind},
 };
-use crate::{Account, Block, Gate, PeerFailure, Requester, buffers::Buffers};
+use crate::{Account, Gate, PeerFailure, Requester, buffers::Buffers};
 
 /// Peers whose address is remembered for dialing them again.
 const ADDRESSES_MAX: usize = 1024;
@@ -555,8 +555,8 @@ fn look_up(gate: &Gate, accounts: &Accounts, peer: PeerId, wants: &[Want], answe
 }
 
 fn block(gate: &Gate, requester: &Requester, want: &Want) -> Answer {
-    match gate.get(requester, &want.cid).map(|block| block.map(Block::into_parts)) {
-        Ok(Some((_, data))) if data.len() <= BLOCK_BYTES_MAX => Answer::Block(data),
+    match gate.get_unhashed(requester, &want.cid) {
+        Ok(Some(data)) if data.len() <= BLOCK_BYTES_MAX => Answer::Block(data),
         Ok(_) | Err(_) => Answer::Absent,
     }
 }

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use cid::Cid;
 
 use super::filter::Filter;
@@ -179,6 +180,11 @@ impl<S: BlockStore> BlockStore for Hold<S> {
     fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         self.touch(cid);
         self.store.get(cid)
+    }
+
+    fn get_unhashed(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        self.touch(cid);
+        self.store.get_unhashed(cid)
     }
 
     fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {

@@ -36,6 +36,7 @@ mod walk;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use cid::Cid;
 
 use self::{
@@ -250,6 +251,10 @@ const PAGE: usize = 1024;
 impl<S: BlockStore> BlockStore for PinnedStore<S> {
     fn get(&self, cid: &Cid) -> Result<Option<Block>, StoreError> {
         self.store.get(cid)
+    }
+
+    fn get_unhashed(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        self.store.get_unhashed(cid)
     }
 
     fn size(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {

@@ -91,7 +91,7 @@ impl SegmentStore {
     fn compact_one(&self, victim: u32) -> Result<u64, SegmentError> {
         let Some(name) = self.table.name(victim) else { return Ok(0) };
         let mut len = 0;
-        if let Some(file) = self.table.reader(victim)? {
+        if let Some((_, file)) = self.table.reader(victim)? {
             len = file.len()?;
             let (mut changes, mut bytes) = (Vec::new(), 0);
             let [least, most] = STEP_BYTES;

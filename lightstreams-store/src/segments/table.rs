@@ -120,15 +120,16 @@ impl Table {
         numbers.find(|number| rows.is_dead_but_for(*number, parts))
     }
 
-    /// The file of the segment `number`, or `None` if it was removed.
-    pub(super) fn reader(&self, number: u32) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    /// Salt and file of the segment `number`, or `None` if it was removed.
+    pub(super) fn reader(&self, number: u32) -> io::Result<Option<(u32, Arc<dyn DiskFile>)>> {
         let rows = &mut *lock(&self.rows);
         rows.now += 1;
         let Some(segment) = rows.segments.get_mut(&number) else { return Ok(None) };
         segment.used = rows.now;
         if let Some(file) = &segment.file {
-            return Ok(Some(file.clone()));
+            return Ok(Some((segment.name.salt, file.clone())));
         }
+        let salt = segment.name.salt;
         let file: Arc<dyn DiskFile> = match self.disk.read(&segment.name.to_string()) {
             Ok(file) => file.into(),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -139,7 +140,7 @@ impl Table {
         if rows.open.len() > MAX_OPEN {
             rows.close_one();
         }
-        Ok(Some(file))
+        Ok(Some((salt, file)))
     }
 }
 

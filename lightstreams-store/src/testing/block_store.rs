@@ -22,6 +22,7 @@ fn blocks_come_back(store: &dyn BlockStore) {
     let mut seeded = Seeded::new(1);
     let absent = seeded.block(10);
     assert_eq!(store.get(absent.cid()).unwrap(), None);
+    assert_eq!(store.get_unhashed(absent.cid()).unwrap(), None);
     assert_eq!(store.size(absent.cid()).unwrap(), None);
     assert!(!store.has(absent.cid()).unwrap());
 
@@ -31,6 +32,12 @@ fn blocks_come_back(store: &dyn BlockStore) {
     store.put_many(&blocks).unwrap();
     for block in &blocks {
         assert_eq!(store.get(block.cid()).unwrap().as_ref(), Some(block), "{} bytes", block.len());
+        assert_eq!(
+            store.get_unhashed(block.cid()).unwrap().as_ref(),
+            Some(block.data()),
+            "{} bytes",
+            block.len()
+        );
         assert_eq!(store.size(block.cid()).unwrap(), Some(block.len() as u64));
         assert!(store.has(block.cid()).unwrap());
     }

@@ -117,7 +117,12 @@ fn damage_is_named_and_hides_nothing_else() {
                 let mut missing = 0;
                 let mut error = None;
                 for block in &blocks {
-                    match store.get(block.cid()) {
+                    let found = store.get(block.cid());
+                    match (&found, store.get_unhashed(block.cid())) {
+                        (Ok(block), Ok(same)) => assert!(block.as_ref().map(Block::data) == same.as_ref()),
+                        (found, same) => assert!(found.is_err() && same.is_err(), "{name} at {offset}"),
+                    }
+                    match found {
                         Ok(Some(same)) => assert_eq!(&same, block),
                         Ok(None) => missing += 1,
                         Err(e) => match e.source.downcast_ref() {
