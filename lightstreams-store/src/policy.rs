@@ -127,26 +127,22 @@ impl Gate {
 
     /// The block named `cid`, or `None` if it is not here or not for `requester`.
     pub fn get(&self, requester: &Requester, cid: &Cid) -> Result<Option<Block>, StoreError> {
-        if !self.policy.allows(requester, cid) {
-            return Ok(None);
-        }
-        self.store.get(cid)
+        self.store_for(requester, cid).map_or(Ok(None), |store| store.get(cid))
     }
 
     /// Its bytes, [for somebody who hashes them](BlockStore::get_unhashed), or `None` if it is not here or not for `requester`.
     pub fn get_unhashed(&self, requester: &Requester, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
-        if !self.policy.allows(requester, cid) {
-            return Ok(None);
-        }
-        self.store.get_unhashed(cid)
+        self.store_for(requester, cid).map_or(Ok(None), |store| store.get_unhashed(cid))
     }
 
     /// The length of the block named `cid`, or `None` if it is not here or not for `requester`.
     pub fn size(&self, requester: &Requester, cid: &Cid) -> Result<Option<u64>, StoreError> {
-        if !self.policy.allows(requester, cid) {
-            return Ok(None);
-        }
-        self.store.size(cid)
+        self.store_for(requester, cid).map_or(Ok(None), |store| store.size(cid))
+    }
+
+    /// The store, if `requester` may have `cid` of it.
+    fn store_for(&self, requester: &Requester, cid: &Cid) -> Option<&dyn BlockStore> {
+        self.policy.allows(requester, cid).then_some(&*self.store)
     }
 }
 

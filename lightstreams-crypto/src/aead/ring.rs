@@ -48,6 +48,7 @@ impl Key {
 fn inner(key: &[u8; 32]) -> LessSafeKey {
     match UnboundKey::new(&CHACHA20_POLY1305, key) {
         Ok(key) => LessSafeKey::new(key),
+        // It fails only for a key of another length, and this one's is in its type.
         Err(_) => unreachable!("the key has 32 bytes"),
     }
 }

@@ -223,9 +223,11 @@ impl SegmentStore {
         let Some((salt, file)) = self.table.reader(place.spot.segment)? else { return Ok(None) };
         // The record of a block that was moved has a spot between key and data.
         let before = (HEADER_LEN + key.len() + SPOT_LEN) as u32;
-        let Some(at) = place.spot.offset.checked_sub(before) else { return Ok(None) };
-        let place = Place { spot: Spot { offset: at, ..place.spot }, len: before + place.len };
-        let bytes = self.read_place(&*file, place)?;
+        let (Some(at), Some(len)) = (place.spot.offset.checked_sub(before), place.len.checked_add(before))
+        else {
+            return Ok(None);
+        };
+        let bytes = self.read_place(&*file, Place { spot: Spot { offset: at, ..place.spot }, len })?;
         let sealed = [SPOT_LEN, 0].into_iter().any(|skipped| {
             let record = bytes.get(skipped..).and_then(|bytes| {
                 let header = Header::parse(bytes, u64::from(at) + skipped as u64)?;
